@@ -5,7 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { test } from 'node:test';
-import { BROWSERS, forSuite, newPerson } from '../lib/browser.mjs';
+import { inBrowsers, newPerson } from '../lib/browser.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 
@@ -45,9 +45,7 @@ async function submit(page, form, field, text) {
   await page.click(`#${form} button`);
 }
 
-for (const name of BROWSERS) {
-  const browser = forSuite(name);
-
+inBrowsers('the pages of a hub', (browser, name) => {
   test(`in ${name} the live view is the first thing on a phone, and no input is cut`, async (t) => {
     const hubs = [await Hub.start(t, 'serve'), await hubWithKey(t)];
     const page = await newPerson(t, browser());
@@ -151,4 +149,4 @@ for (const name of BROWSERS) {
     await page.goto(pathToFileURL(file).href);
     await hub.output.until('the refusal', (all) => all.some((line) => line.includes('opened from a file') && line.includes('python3 -m http.server')));
   });
-}
+});

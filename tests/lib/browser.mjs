@@ -1,6 +1,6 @@
 // Headless Chromium and Firefox, as Debian packages them, driven over WebDriver BiDi and the DevTools protocol.
 
-import { after, before } from 'node:test';
+import { after, before, describe } from 'node:test';
 import puppeteer from 'puppeteer-core';
 import { atEnd } from './ending.mjs';
 import { PATIENCE_MS } from './journal.mjs';
@@ -47,6 +47,16 @@ export function forSuite(name) {
   });
   after(() => browser?.close());
   return () => browser;
+}
+
+/**
+ * A suite of tests in every browser, in all of them at once: most of the time these tests wait. `suite` gets a function that hands out
+ * the browser, and its name.
+ */
+export function inBrowsers(title, suite) {
+  describe(title, { concurrency: BROWSERS.length }, () => {
+    for (const name of BROWSERS) describe(`in ${name}`, { concurrency: 1 }, () => suite(forSuite(name), name));
+  });
 }
 
 /** Every browser, for all tests of a file; returns a function that runs a check in one after the other, as tests below the test `t`. */

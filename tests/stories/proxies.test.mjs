@@ -1,7 +1,7 @@
 // The configurations of docs/scaling-out.md in front of three hubs on one Redis. Only the addresses differ, and nginx has no TLS.
 
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from '../lib/client.mjs';
 import { read, snippet } from '../lib/document.mjs';
@@ -71,106 +71,111 @@ const subscribers = async (hubs) => Promise.all(hubs.map((hub) => hub.subscriber
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 const openMany = (t, count, ...how) => Promise.all(Array.from({ length: count }, () => Stream.open(t, ...how)));
 
-for (const name of Object.keys(PROXIES)) {
-  test(`behind ${name} events arrive at once, and a subscriber that reconnects to any hub misses nothing`, async (t) => {
-    const { hubs, origin, stream } = await site(t, name);
-    const first = await openMany(t, 2 * HUBS, stream);
-    for (const { status, headers } of first) assert.deepEqual([status, headers['content-type']], [200, 'text/event-stream']);
-    assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
-    await publish(origin, 'first');
-    const { id } = await first[0].receive('first');
-    for (const one of first) await one.receive('first');
-    for (const one of first) one.close();
-    await until('all have gone', async () => sum(await subscribers(hubs)) === 0);
+// One proxy needs nothing of the other, and most of the time both tests wait.
+describe('proxies of the document', { concurrency: Object.keys(PROXIES).length }, () => {
+  for (const name of Object.keys(PROXIES)) {
+    describe(name, { concurrency: 1 }, () => {
+      test(`behind ${name} events arrive at once, and a subscriber that reconnects to any hub misses nothing`, async (t) => {
+        const { hubs, origin, stream } = await site(t, name);
+        const first = await openMany(t, 2 * HUBS, stream);
+        for (const { status, headers } of first) assert.deepEqual([status, headers['content-type']], [200, 'text/event-stream']);
+        assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
+        await publish(origin, 'first');
+        const { id } = await first[0].receive('first');
+        for (const one of first) await one.receive('first');
+        for (const one of first) one.close();
+        await until('all have gone', async () => sum(await subscribers(hubs)) === 0);
 
-    const missed = ['one', 'two', 'three'];
-    for (const data of missed) await publish(origin, data);
-    const again = await openMany(t, 2 * HUBS, stream, { Accept: 'text/event-stream', 'Last-Event-ID': id });
-    for (const one of again) await one.receive('three');
-    assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
-    for (const one of again) assert.deepEqual(one.data, missed);
-  });
+        const missed = ['one', 'two', 'three'];
+        for (const data of missed) await publish(origin, data);
+        const again = await openMany(t, 2 * HUBS, stream, { Accept: 'text/event-stream', 'Last-Event-ID': id });
+        for (const one of again) await one.receive('three');
+        assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
+        for (const one of again) assert.deepEqual(one.data, missed);
+      });
 
-  test(`behind ${name} every EventSource survives a hub that is killed and one that is stopped`, async (t) => {
-    const { hubs, origin, stream, noticed } = await site(t, name);
-    const clients = Array.from({ length: HUBS + 1 }, () => new Client(t, 'node/eventsource.mjs', stream));
-    for (const client of clients) await client.opened();
-    // A stream without an event yet has no id to resume from.
-    const said = ['first'];
-    await publish(origin, said[0]);
-    for (const client of clients) await client.upTo(said[0]);
-    assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
-    const load = { isOver: false };
-    const publisher = (async () => {
-      while (!load.isOver) {
-        const data = String(said.length + 1);
-        await publish(origin, data);
-        said.push(data);
-        await pause(PACE_MS);
-      }
-    })();
-    const areBack = (rest) => until('all are with the other hubs', async () => sum(await subscribers(rest)) === clients.length);
+      test(`behind ${name} every EventSource survives a hub that is killed and one that is stopped`, async (t) => {
+        const { hubs, origin, stream, noticed } = await site(t, name);
+        const clients = Array.from({ length: HUBS + 1 }, () => new Client(t, 'node/eventsource.mjs', stream));
+        for (const client of clients) await client.opened();
+        // A stream without an event yet has no id to resume from.
+        const said = ['first'];
+        await publish(origin, said[0]);
+        for (const client of clients) await client.upTo(said[0]);
+        assert.ok((await subscribers(hubs)).every((count) => count > 0), 'a hub has no stream');
+        const load = { isOver: false };
+        const publisher = (async () => {
+          while (!load.isOver) {
+            const data = String(said.length + 1);
+            await publish(origin, data);
+            said.push(data);
+            await pause(PACE_MS);
+          }
+        })();
+        const areBack = (rest) => until('all are with the other hubs', async () => sum(await subscribers(rest)) === clients.length);
 
-    await hubs[0].kill();
-    await Promise.race([publisher, areBack(hubs.slice(1))]);
-    await noticed('Server hubs/hub1 is DOWN');
-    await hubs[0].startAgain();
-    await noticed('Server hubs/hub1 is UP');
-    await hubs[1].stop();
-    await Promise.race([publisher, areBack([hubs[0], hubs[2]])]);
-    load.isOver = true;
-    await publisher;
+        await hubs[0].kill();
+        await Promise.race([publisher, areBack(hubs.slice(1))]);
+        await noticed('Server hubs/hub1 is DOWN');
+        await hubs[0].startAgain();
+        await noticed('Server hubs/hub1 is UP');
+        await hubs[1].stop();
+        await Promise.race([publisher, areBack([hubs[0], hubs[2]])]);
+        load.isOver = true;
+        await publisher;
 
-    for (const client of clients) {
-      const events = await client.upTo(said.at(-1));
-      const received = events.filter((event) => event.type === 'message').map((event) => event.data);
-      assert.deepEqual([...new Set(received)], said);
-      const notices = events.filter((event) => event.type === 'tidings').map((event) => JSON.parse(event.data).kind);
-      assert.ok(!notices.includes('gap'), 'a gap was reported');
-    }
-  });
+        for (const client of clients) {
+          const events = await client.upTo(said.at(-1));
+          const received = events.filter((event) => event.type === 'message').map((event) => event.data);
+          assert.deepEqual([...new Set(received)], said);
+          const notices = events.filter((event) => event.type === 'tidings').map((event) => JSON.parse(event.data).kind);
+          assert.ok(!notices.includes('gap'), 'a gap was reported');
+        }
+      });
 
-  test(`behind ${name} a hub that lost its store gets no new streams and keeps its open ones`, async (t) => {
-    const { links, hubs, origin, stream, noticed } = await site(t, name);
-    // One after the other: threads of HAProxy that choose at the same moment may choose the same hub.
-    const before = [];
-    while (before.length < HUBS) before.push(await Stream.open(t, stream));
-    assert.deepEqual(await subscribers(hubs), [1, 1, 1]);
-    links[0].pause();
-    links[0].cut();
-    await until('a hub is not ready', async () => !(await hubs[0].isReady()));
-    await noticed('Server hubs/hub1 is DOWN');
-    const others = await openMany(t, 2 * HUBS, stream);
-    const browsers = await openMany(t, 2 * HUBS, stream, AS_BROWSER);
-    assert.equal(await hubs[0].subscribers(), 1);
-    for (const { status } of [...others, ...browsers]) assert.equal(status, 200);
-    await publish(origin, 'meanwhile');
-    for (const one of others) await one.receive('meanwhile');
-    for (const one of browsers) {
-      await one.received.until('an event, or the end', (all) => all.length > 0);
-      const isTurnedAway = one.retry >= 15_000 && one.data.length === 0;
-      assert.ok(one.data.includes('meanwhile') || (isTurnedAway && !PROXIES[name].checks), JSON.stringify(one));
-    }
-    links[0].resume();
-    for (const one of before) await one.receive('meanwhile');
-  });
+      test(`behind ${name} a hub that lost its store gets no new streams and keeps its open ones`, async (t) => {
+        const { links, hubs, origin, stream, noticed } = await site(t, name);
+        // One after the other: threads of HAProxy that choose at the same moment may choose the same hub.
+        const before = [];
+        while (before.length < HUBS) before.push(await Stream.open(t, stream));
+        assert.deepEqual(await subscribers(hubs), [1, 1, 1]);
+        links[0].pause();
+        links[0].cut();
+        await until('a hub is not ready', async () => !(await hubs[0].isReady()));
+        await noticed('Server hubs/hub1 is DOWN');
+        const others = await openMany(t, 2 * HUBS, stream);
+        const browsers = await openMany(t, 2 * HUBS, stream, AS_BROWSER);
+        assert.equal(await hubs[0].subscribers(), 1);
+        for (const { status } of [...others, ...browsers]) assert.equal(status, 200);
+        await publish(origin, 'meanwhile');
+        for (const one of others) await one.receive('meanwhile');
+        for (const one of browsers) {
+          await one.received.until('an event, or the end', (all) => all.length > 0);
+          const isTurnedAway = one.retry >= 15_000 && one.data.length === 0;
+          assert.ok(one.data.includes('meanwhile') || (isTurnedAway && !PROXIES[name].checks), JSON.stringify(one));
+        }
+        links[0].resume();
+        for (const one of before) await one.receive('meanwhile');
+      });
 
-  test(`behind ${name} an EventSource that finds no hub is asked to retry later, and a publication is refused`, async (t) => {
-    const { redis, hubs, stream, noticed } = await site(t, name);
-    const refused = async () => {
-      const { status, retry } = await comesAgain(t, stream);
-      assert.equal(status, 200);
-      assert.ok(retry >= 15_000, `retry: ${retry}`);
-      assert.equal((await fetch(stream, { method: 'POST', body: 'lost' })).ok, false);
-    };
-    await redis.end();
-    for (const hub of hubs) await until('no hub is ready', async () => !(await hub.isReady()));
-    await noticed(`backend 'hubs' has no server available`);
-    await refused();
-    for (const hub of hubs) await hub.kill();
-    await refused();
-  });
-}
+      test(`behind ${name} an EventSource that finds no hub is asked to retry later, and a publication is refused`, async (t) => {
+        const { redis, hubs, stream, noticed } = await site(t, name);
+        const refused = async () => {
+          const { status, retry } = await comesAgain(t, stream);
+          assert.equal(status, 200);
+          assert.ok(retry >= 15_000, `retry: ${retry}`);
+          assert.equal((await fetch(stream, { method: 'POST', body: 'lost' })).ok, false);
+        };
+        await redis.end();
+        for (const hub of hubs) await until('no hub is ready', async () => !(await hub.isReady()));
+        await noticed(`backend 'hubs' has no server available`);
+        await refused();
+        for (const hub of hubs) await hub.kill();
+        await refused();
+      });
+    });
+  }
+});
 
 /** Sends the request of a browser; the answer must end by itself. */
 async function comesAgain(t, url) {
