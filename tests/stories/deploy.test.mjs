@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { suite, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { folder } from '../lib/folder.mjs';
@@ -22,11 +22,14 @@ const has = (program, ...args) => spawnSync(program, args).status === 0;
 const unlessForbidden = { skip: isPermitted() ? false : 'SKIPPED: this system permits no network namespaces' };
 const withSystemd = { skip: has('systemd-analyze', '--version') ? false : 'SKIPPED: systemd is not installed' };
 
-for (const proxy of ['nginx', 'nginx-tls', 'haproxy', 'caddy']) {
-  test(`behind ${proxy}, with the file of deploy, nothing is held back, and restarts lose no event`, unlessForbidden, async (t) => {
-    await run(t, 'deployed.sh', { PROXY: proxy });
-  });
-}
+// Most of the time they wait, each in a network of its own.
+suite('with the file of deploy for', { ...unlessForbidden, concurrency: true }, () => {
+  for (const proxy of ['nginx', 'nginx-tls', 'haproxy', 'caddy']) {
+    test(`${proxy}, nothing is held back, and restarts lose no event`, async (t) => {
+      await run(t, 'deployed.sh', { PROXY: proxy });
+    });
+  }
+});
 
 /** The units, with the path of the program as the only difference. */
 async function units(t) {
