@@ -1,21 +1,24 @@
 """Servers with several workers under `tidings run`: each publishes, makes tickets and opens streams
 on the one port, in one order."""
 
+import itertools
 import json
+import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAM, until
+from conftest import PATIENCE_SECS, PROGRAM, until
 from processes import Running, request
 from test_development import open_stream, tried
 
 from tidings import Client
 
 APPLICATIONS = Path(__file__).with_name("applications")
-REQUESTS_MAX = 400
+# More than the connections that the hub may have kept to workers which have answered.
+REQUESTS_AT_A_TIME = 48
 
 SERVERS = {
     "gunicorn with Flask": (4, "gunicorn flask_app:app --workers 4"),
@@ -42,18 +45,21 @@ def test_every_worker_publishes_and_grants_in_one_order(server):
     workers, port = server
     until("the application", lambda: (tried(lambda: request(port, "GET", "/ticket")) or [0])[0] == 200)
 
-    # The hub keeps connections to workers, so that requests reach all of them when several are under way.
+    numbers = itertools.count()
+
+    def publish():
+        number = next(numbers)
+        return int(request(port, "POST", "/publish", str(number))[2]), number
+
+    def ticket():
+        answer = json.loads(request(port, "GET", "/ticket")[2])
+        return answer["process"], answer["ticket"]
+
     published, tickets = {}, {}
-    with ThreadPoolExecutor(4 * workers) as threads:
-        for first in range(0, REQUESTS_MAX, 4 * workers):
-            numbers = range(first, first + 4 * workers)
-            processes = threads.map(lambda number: request(port, "POST", "/publish", str(number))[2], numbers)
-            for number, process in zip(numbers, processes):
-                published.setdefault(int(process), []).append(number)
-            for answer in threads.map(lambda _: json.loads(request(port, "GET", "/ticket")[2]), numbers):
-                tickets[answer["process"]] = answer["ticket"]
-            if len(published) == len(tickets) == workers:
-                break
+    for process, number in of_each_worker(workers, publish):
+        published.setdefault(process, []).append(number)
+    for process, text in of_each_worker(workers, ticket):
+        tickets[process] = text
     assert len(published) == workers
     assert tickets.keys() == published.keys()
 
@@ -71,3 +77,22 @@ def test_every_worker_publishes_and_grants_in_one_order(server):
         response, read = open_stream(port)
         assert response.getheader("Content-Type").startswith("text/event-stream")
         assert all(read(f"data: {number}") for _, number in orders[0])
+
+
+def of_each_worker(workers, ask):
+    """Asks until each worker has answered, and returns all answers. Those that have answered are stopped
+    meanwhile: one worker may otherwise take all connections."""
+    seen, answers = set(), []
+    with ThreadPoolExecutor(REQUESTS_AT_A_TIME) as threads:
+        while len(seen) < workers:
+            for process in seen:
+                os.kill(process, signal.SIGSTOP)
+            try:
+                asked = [threads.submit(ask) for _ in range(REQUESTS_AT_A_TIME)]
+                next(as_completed(asked, PATIENCE_SECS))
+            finally:
+                for process in seen:
+                    os.kill(process, signal.SIGCONT)
+            answers += [answer.result() for answer in asked]
+            seen |= {process for process, _ in answers}
+    return answers
