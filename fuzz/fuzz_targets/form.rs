@@ -77,7 +77,7 @@ async fn publication(body: &[u8]) {
     }
     let id = response.into_body().collect().await.expect("a body").to_bytes();
     let everything = Filter { grants: Grants::all(), ..Filter::everything_public() };
-    let newest = HUB.0.last_events(1, &everything).await.expect("in memory").entries;
+    let newest = HUB.0.last_events(1, everything).await.expect("in memory").entries;
     let event = &newest[0].event;
     assert_eq!(newest[0].id.as_str().as_bytes(), &*id);
     let has = |name: &str| form(body).any(|(found, _)| found == name);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use tidings::{
-    Event, Hub, IdempotencyKey, Invalid, NewEvent, PublishError, Unavailable,
+    Error, Event, Hub, IdempotencyKey, Invalid, NewEvent, Unavailable,
     log::{Tail, cluster::Cluster},
 };
 use tidings_net::InvalidUrl;
@@ -103,9 +103,7 @@ impl HubAccess for LocalHub {
     async fn publish(&self, events: Vec<Event>, key: IdempotencyKey) -> Result<(), NotTaken> {
         match self.0.publish_events(events, Some(key)).await {
             Ok(_) => Ok(()),
-            Err(error @ (PublishError::Full(_) | PublishError::Invalid(_))) => {
-                Err(NotTaken::Never(error.to_string()))
-            }
+            Err(error @ (Error::Full(_) | Error::Invalid(_))) => Err(NotTaken::Never(error.to_string())),
             Err(error) => Err(NotTaken::Now(error.to_string())),
         }
     }

@@ -251,9 +251,9 @@ impl Opened {
 
     /// The builder of a hub on this store.
     pub(crate) fn hub(&self) -> HubBuilder {
-        let hub = Hub::builder().shared_log(Arc::clone(&self.log));
+        let hub = Hub::builder().log(Arc::clone(&self.log));
         match &self.cluster {
-            Some(cluster) => hub.shared_cluster(Arc::clone(cluster)),
+            Some(cluster) => hub.cluster(Arc::clone(cluster)),
             None => hub,
         }
     }

@@ -166,6 +166,12 @@ impl fmt::Debug for DelayedLog {
     }
 }
 
+impl From<DelayedLog> for Arc<dyn Log> {
+    fn from(log: DelayedLog) -> Self {
+        Arc::new(log)
+    }
+}
+
 #[async_trait]
 impl Log for DelayedLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {

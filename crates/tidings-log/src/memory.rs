@@ -101,6 +101,12 @@ impl fmt::Debug for MemoryLog {
     }
 }
 
+impl From<MemoryLog> for Arc<dyn Log> {
+    fn from(log: MemoryLog) -> Self {
+        Arc::new(log)
+    }
+}
+
 #[async_trait]
 impl Log for MemoryLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {

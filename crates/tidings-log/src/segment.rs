@@ -284,6 +284,12 @@ impl fmt::Debug for SegmentLog {
     }
 }
 
+impl From<SegmentLog> for Arc<dyn Log> {
+    fn from(log: SegmentLog) -> Self {
+        Arc::new(log)
+    }
+}
+
 #[async_trait]
 impl Log for SegmentLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {

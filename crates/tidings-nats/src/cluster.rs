@@ -126,6 +126,12 @@ impl LastValue {
     }
 }
 
+impl From<NatsCluster> for Arc<dyn Cluster> {
+    fn from(cluster: NatsCluster) -> Self {
+        Arc::new(cluster)
+    }
+}
+
 #[async_trait]
 impl Cluster for NatsCluster {
     async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError> {

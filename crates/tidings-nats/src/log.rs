@@ -243,6 +243,12 @@ impl NatsLog {
     }
 }
 
+impl From<NatsLog> for Arc<dyn Log> {
+    fn from(log: NatsLog) -> Self {
+        Arc::new(log)
+    }
+}
+
 #[async_trait]
 impl Log for NatsLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {

@@ -5,11 +5,10 @@
 //! use tidings_presence::PresenceList;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn main() -> Result<(), tidings::Error> {
 //! let builder = Hub::builder(); // with a log and a cluster that other hubs have, too
 //! let (hub, presence) = PresenceList::start(builder, |who| println!("{who:?}")).await?;
-//! let chat = hub.validator().exact("chat")?;
-//! let subscription = hub.subscribe(Subscribe::new([chat]).label("ann")).await?;
+//! let subscription = hub.subscribe(Subscribe::topics(["chat"]).label("ann")).await?;
 //! assert_eq!(presence.subscribers()[0].label.as_deref(), Some("ann"));
 //! drop(subscription);
 //! assert!(presence.subscribers().is_empty());

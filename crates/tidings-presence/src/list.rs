@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings::{Hub, HubBuilder, Presence, StartError, Unavailable};
+use tidings::{Error, Hub, HubBuilder, Presence, Unavailable};
 use tokio::{task::AbortHandle, time::timeout};
 
 use crate::{
@@ -46,7 +46,7 @@ impl PresenceList {
     pub async fn start(
         hub: HubBuilder,
         hook: impl Fn(&Presence) + Send + Sync + 'static,
-    ) -> Result<(Hub, Self), StartError> {
+    ) -> Result<(Hub, Self), Error> {
         let members = Arc::new(Members::new(Box::new(hook)));
         let local = Arc::clone(&members);
         let hub = hub.on_presence(move |presence| local.local(presence)).start().await?;

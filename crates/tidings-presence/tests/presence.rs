@@ -33,7 +33,7 @@ struct HubWithList {
 }
 
 impl HubWithList {
-    async fn start(cluster: impl Cluster) -> Self {
+    async fn start(cluster: impl Into<Arc<dyn Cluster>>) -> Self {
         let reported = Arc::<Mutex<Vec<Presence>>>::default();
         let calls = Arc::clone(&reported);
         let hook = move |who: &Presence| calls.lock().expect("no thread panicked").push(who.clone());
@@ -387,6 +387,12 @@ impl Watch for ShakyWatch {
                 changes = self.watch.next() => return changes,
             }
         }
+    }
+}
+
+impl From<Shaky> for Arc<dyn Cluster> {
+    fn from(cluster: Shaky) -> Self {
+        Arc::new(cluster)
     }
 }
 

@@ -57,6 +57,12 @@ impl fmt::Debug for RedisCluster {
     }
 }
 
+impl From<RedisCluster> for Arc<dyn Cluster> {
+    fn from(cluster: RedisCluster) -> Self {
+        Arc::new(cluster)
+    }
+}
+
 #[async_trait]
 impl Cluster for RedisCluster {
     async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError> {

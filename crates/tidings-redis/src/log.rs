@@ -116,6 +116,12 @@ impl fmt::Debug for RedisLog {
     }
 }
 
+impl From<RedisLog> for Arc<dyn Log> {
+    fn from(log: RedisLog) -> Self {
+        Arc::new(log)
+    }
+}
+
 #[async_trait]
 impl Log for RedisLog {
     async fn append_all(&self, batches: Vec<Batch>) -> Vec<Result<Appended, AppendError>> {

@@ -235,7 +235,7 @@ async fn start(log: &Arc<dyn Log>, world: &Arc<World>, random: &mut Random) -> H
     let bounds = answered(async || log.bounds().await).await;
     world.note_epoch(bounds.epochs.current(), false);
     answered(async || {
-        let recorded = Recorded { log: Arc::clone(log), world: Arc::clone(world) };
+        let recorded: Arc<dyn Log> = Arc::new(Recorded { log: Arc::clone(log), world: Arc::clone(world) });
         Hub::builder().log(recorded).settings(settings.clone()).start().await
     })
     .await

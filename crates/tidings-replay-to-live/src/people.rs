@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::StreamExt;
 use tidings::{
-    EventId, Format, Grants, Hub, IdempotencyKey, NewEvent, PublishError, Since, Subscribe, Subscription,
+    Error, EventId, Format, Grants, Hub, IdempotencyKey, NewEvent, Since, Subscribe, Subscription,
     log::{Cursor, Epoch},
 };
 use tidings_sse::{Item, ParsedEvent, Parser};
@@ -39,7 +39,7 @@ pub(crate) async fn publish(hub: Hub, world: Arc<World>, mut random: Random, cou
         // A publisher without an answer repeats the request with the same key: then it is in the
         // log once, in either form.
         for _ in 0..3 {
-            let (Err(PublishError::OutcomeUnknown(_)), Some(key)) = (&answer, &key) else { break };
+            let (Err(Error::OutcomeUnknown(_)), Some(key)) = (&answer, &key) else { break };
             answer = say(&hub, world.invent(&mut random, batch), Some(key.clone())).await;
         }
         failed = if answer.is_err() { (failed + 1).min(DOUBLINGS_MAX) } else { 0 };
@@ -58,7 +58,7 @@ pub(crate) async fn publish_last(hub: &Hub, world: &World) {
     }
 }
 
-async fn say(hub: &Hub, events: Vec<NewEvent>, key: Option<IdempotencyKey>) -> Result<(), PublishError> {
+async fn say(hub: &Hub, events: Vec<NewEvent>, key: Option<IdempotencyKey>) -> Result<(), Error> {
     let own_ids: Vec<_> = events.iter().map(|event| event.id.clone()).collect();
     let events: Result<_, _> = events.into_iter().map(|event| hub.validator().event(event)).collect();
     let published = hub.publish_events(events.expect("valid events"), key).await?;

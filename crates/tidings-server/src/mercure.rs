@@ -72,6 +72,7 @@ async fn stream_request(app: &App, parts: &Parts, access: &Access) -> Result<Str
     Ok(StreamRequest {
         matchers: matchers(app, parts, access, &parameters).await?,
         start: Requested::id(&parts.headers, parameters.iter()),
+        starts: Vec::new(),
         format: Format::Plain,
         hello: false,
         tells_cursor: true,
@@ -144,6 +145,7 @@ async fn read_event<B: Body<Data = Bytes>>(app: &App, parts: &Parts, body: B) ->
             retry_millis: fields.single("retry")?.map(|text| retry_millis(app, text)).transpose()?,
             private: fields.contains("private"),
             except: None,
+            key: None,
         },
     )
 }

@@ -11,6 +11,7 @@ mod form_or_json;
 mod json;
 mod posted;
 mod publish;
+mod starts;
 mod stream;
 mod summary;
 mod ticket;
@@ -28,6 +29,7 @@ pub(crate) use self::{
     batch::publish_batch,
     delete::delete,
     publish::{publish, publish_one},
+    starts::starts,
     stream::stream,
     ticket::make_ticket,
 };
@@ -122,6 +124,7 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     if form == Form::Page {
         return Ok(pages::viewer(&app, &topic, Some(&topic)));
     }
+    parameters.single("since")?;
     cover_subscription(&app.hub, &access, std::slice::from_ref(&matcher))?;
     let mut response = if form == Form::Json {
         refuse_for_summary(&parameters)?;
@@ -202,6 +205,7 @@ fn stream_request(
     Ok(StreamRequest {
         matchers,
         start: Requested::id_or_word(&parts.headers, parameters.iter())?,
+        starts: starts(parameters)?,
         format: format(parameters)?,
         hello: parameters.switch("hello")?,
         tells_cursor: false,

@@ -9,7 +9,7 @@ use std::fmt;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use tidings::{Invalid, ParseSinceError, PublishError, SubscribeError, Unavailable};
+use tidings::{Error, Invalid, ParseSinceError, Unavailable};
 use tidings_auth::AuthError;
 
 use crate::{BodyError, limit_log::Limit};
@@ -148,37 +148,37 @@ impl Problem {
 
     /// Why nothing was published, or why the outcome is unknown. A retry must not publish twice:
     /// where the outcome is unknown, a safe retry needs an idempotency key.
-    pub(crate) fn of_publication(error: PublishError, has_key: bool) -> Self {
+    pub(crate) fn of_publication(error: Error, has_key: bool) -> Self {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
-            PublishError::Invalid(invalid) => Self::of_event(&invalid),
-            PublishError::Overloaded => Self::new(
+            Error::Invalid(invalid) => Self::of_event(&invalid),
+            Error::Overloaded => Self::new(
                 unavailable,
                 "overload",
                 "Nothing was published: too many events are being published at once. Try again in a moment.",
             )
             .retry_after(MOMENT_SECS),
-            PublishError::Full(cause) => Self::new(
+            Error::Full(cause) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage",
                 "Nothing was published: the hub has no storage left for further events.",
             )
             .caused_by(cause),
-            PublishError::OutcomeUnknown(cause) if has_key => Self::new(
+            Error::OutcomeUnknown(cause) if has_key => Self::new(
                 unavailable,
                 "outcome",
                 "This may or may not have been published. Repeat the request with the same `Idempotency-Key`: it is published at most once.",
             )
             .caused_by(cause)
             .retry_after(MOMENT_SECS),
-            PublishError::OutcomeUnknown(cause) => Self::new(
+            Error::OutcomeUnknown(cause) => Self::new(
                 unavailable,
                 "outcome",
                 "This may or may not have been published, and repeating the request may publish it twice. A request with the \
                      header `Idempotency-Key` can be repeated safely.",
             )
             .caused_by(cause),
-            PublishError::Displaced(what) => {
+            Error::Displaced(what) => {
                 Self::new(unavailable, "log", format!("Nothing was published: {what}."))
                     .caused_by(what)
                     .retry_after(OUTAGE_SECS)
@@ -188,39 +188,37 @@ impl Problem {
                 "log",
                 "Nothing was published: the hub cannot reach its log. Try again later.",
             )
-            .caused_by(other)
+            .caused_by(cause_of(&other))
             .retry_after(OUTAGE_SECS),
         }
     }
 
     /// Why nothing was deleted, or why the outcome is unknown. Deletion is idempotent.
-    pub(crate) fn of_deletion(error: PublishError) -> Self {
+    pub(crate) fn of_deletion(error: Error) -> Self {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
-            PublishError::Full(cause) => Self::new(
+            Error::Full(cause) => Self::new(
                 StatusCode::INSUFFICIENT_STORAGE,
                 "storage",
                 "Nothing was deleted: the hub has no storage left to record the deletion.",
             )
             .caused_by(cause),
-            PublishError::OutcomeUnknown(cause) => Self::new(
+            Error::OutcomeUnknown(cause) => Self::new(
                 unavailable,
                 "outcome",
                 "This may or may not have been deleted. Repeat the request to be sure.",
             )
             .caused_by(cause)
             .retry_after(MOMENT_SECS),
-            PublishError::Displaced(what) => {
-                Self::new(unavailable, "log", format!("Nothing was deleted: {what}."))
-                    .caused_by(what)
-                    .retry_after(OUTAGE_SECS)
-            }
+            Error::Displaced(what) => Self::new(unavailable, "log", format!("Nothing was deleted: {what}."))
+                .caused_by(what)
+                .retry_after(OUTAGE_SECS),
             other => Self::new(
                 unavailable,
                 "log",
                 "Nothing was deleted: the hub cannot reach its log. Try again later.",
             )
-            .caused_by(other)
+            .caused_by(cause_of(&other))
             .retry_after(OUTAGE_SECS),
         }
     }
@@ -299,14 +297,22 @@ impl From<ParseSinceError> for Problem {
     }
 }
 
-impl From<SubscribeError> for Problem {
-    fn from(error: SubscribeError) -> Self {
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
         match error {
-            SubscribeError::Invalid(invalid) => Self::of_matcher(&invalid),
-            SubscribeError::Unavailable(unavailable) => unavailable.into(),
-            SubscribeError::Since(error) => error.into(),
+            Error::Invalid(invalid) => Self::of_matcher(&invalid),
+            Error::Unavailable(unavailable) => unavailable.into(),
+            Error::Since(error) => error.into(),
             other => Self::bad_request("topic", sentence(other)),
         }
+    }
+}
+
+/// What is logged of an error of the hub: what its store reported, if that is the cause.
+fn cause_of(error: &Error) -> &dyn fmt::Display {
+    match error {
+        Error::Unavailable(cause) => cause,
+        other => other,
     }
 }
 
@@ -359,17 +365,21 @@ impl IntoResponse for Problem {
 
 #[cfg(test)]
 mod tests {
+    use tidings::log::AppendError;
+
     use super::*;
 
     #[test]
     fn a_full_log_is_507_and_its_cause_is_logged_not_sent() {
-        let problem =
-            Problem::of_publication(PublishError::Full("/var/lib/tidings: no space left".to_owned()), false);
+        let problem = Problem::of_publication(
+            AppendError::Full("/var/lib/tidings: no space left".to_owned()).into(),
+            false,
+        );
         assert_eq!(problem.status, StatusCode::INSUFFICIENT_STORAGE);
         assert!(!problem.detail.contains("/var"), "{problem:?}");
         let response = problem.into_response();
         let refused = response.extensions().get::<Refused>().expect("a refusal");
-        assert_eq!(refused.cause.as_deref(), Some("/var/lib/tidings: no space left"));
+        assert_eq!(refused.cause.as_deref(), Some("the log is full: /var/lib/tidings: no space left"));
     }
 
     #[test]

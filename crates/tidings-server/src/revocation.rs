@@ -367,7 +367,10 @@ impl fmt::Debug for Listed {
 
 #[cfg(test)]
 mod tests {
-    use tidings::{Grants, log::cluster::LocalCluster};
+    use tidings::{
+        Grants,
+        log::cluster::{Cluster, LocalCluster},
+    };
 
     use super::*;
 
@@ -389,9 +392,8 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_accepted_before_it_is_known_what_other_hubs_have_revoked() {
-        let cluster = Arc::new(LocalCluster::default());
-        let hub =
-            async || Hub::builder().shared_cluster(cluster.clone()).start().await.expect("memory is there");
+        let cluster: Arc<dyn Cluster> = Arc::new(LocalCluster::default());
+        let hub = async || Hub::builder().cluster(cluster.clone()).start().await.expect("memory is there");
         revoke(&Revocations::new(hub().await, None, None), "user-42").await;
         let starting = Revocations::new(hub().await, None, None);
         let list =

@@ -13,8 +13,8 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::{
-    Format, Matcher, PatternError, PatternsFull, Requested, Subscribe, SubscribeError, Subscription,
-    log::Cursor, log::Position,
+    Error, Format, Matcher, PatternsFull, Requested, Since, Subscribe, Subscription, log::Cursor,
+    log::Position,
 };
 use tidings_auth::Access;
 
@@ -34,6 +34,8 @@ use crate::{
 pub(crate) struct StreamRequest {
     pub(crate) matchers: Vec<Matcher>,
     pub(crate) start: Requested,
+    /// Where each matcher starts if the request has no id; empty where all start at `start`.
+    pub(crate) starts: Vec<Since>,
     pub(crate) format: Format,
     /// Begin with a `hello` notice, which names the connection.
     pub(crate) hello: bool,
@@ -92,7 +94,13 @@ pub(crate) async fn open(
     }
     let mut headers = headers(app);
     let tells_cursor = request.tells_cursor && request.start != Requested::Nothing;
-    let mut subscribe = Subscribe::new(request.matchers)
+    let matchers = if request.starts.is_empty() {
+        Subscribe::new(request.matchers)
+    } else {
+        let starts = request.matchers.into_iter().zip(request.starts);
+        starts.fold(Subscribe::default(), |all, (matcher, since)| all.matcher_since(matcher, since))
+    };
+    let mut subscribe = matchers
         .since(request.start.since())
         .format(request.format)
         .hello(request.hello)
@@ -108,8 +116,8 @@ pub(crate) async fn open(
     }
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
-        Err(error @ SubscribeError::Unavailable(_)) => return Ok(reject(app, parts, error.into())),
-        Err(SubscribeError::TooManyPatterns(full)) => {
+        Err(error @ Error::Unavailable(_)) => return Ok(reject(app, parts, error.into())),
+        Err(Error::TooManyPatterns(full)) => {
             return Ok(reject(app, parts, too_many_patterns(app, full)));
         }
         Err(error) => return Err(error.into()),
@@ -170,7 +178,7 @@ pub(crate) async fn matchers(
         };
         matchers.push(app.hub.pattern(text).await.map_err(|error| {
             match error {
-                PatternError::Invalid(invalid) => Problem::of_matcher(&invalid),
+                Error::Invalid(invalid) => Problem::of_matcher(&invalid),
                 _ => Problem::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "patterns",

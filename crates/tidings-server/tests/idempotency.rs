@@ -13,7 +13,7 @@ use tidings_server::Settings;
 
 /// The public events of the log, oldest first.
 async fn history(api: &Api) -> Vec<String> {
-    let snapshot = api.hub.last_events(1_000, &Filter::everything_public()).await.expect("the log answers");
+    let snapshot = api.hub.last_events(1_000, Filter::everything_public()).await.expect("the log answers");
     snapshot.entries.iter().map(|entry| entry.event.data.clone()).collect()
 }
 

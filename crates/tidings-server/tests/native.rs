@@ -263,6 +263,8 @@ async fn an_invalid_since_is_refused_with_the_accepted_forms() {
             assert!(detail.contains("`1h30m`") && detail.contains("`id:`"), "{detail}");
         }
     }
+    let twice = api.get("/topics/chat?since=-5&since=now").answer().await.refused(400);
+    assert!(twice.contains("more than once"), "{twice}");
     api.post("/topics/chat?id=order-42", "1").answer().await.ok();
     api.post("/topics/chat", "2").answer().await.ok();
     for (query, first) in [

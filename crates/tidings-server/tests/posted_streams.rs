@@ -39,6 +39,32 @@ async fn a_form_and_json_subscribe_as_a_query_does() {
 }
 
 #[tokio::test]
+async fn topics_start_where_the_body_or_the_query_says() {
+    let api = keyless().await;
+    for (topic, data) in [("chat", "1"), ("typing", "2"), ("chat", "3"), ("chat", "4"), ("jobs", "5")] {
+        api.post(&format!("/topics/{topic}"), data).answer().await.id();
+    }
+    let json = r#"{"topic":["chat","typing"],"pattern":"jobs","since":{"chat":"-2","jobs":"earliest"}}"#;
+    let form = "topic=chat&since=-2&topic=typing&since=now&pattern=jobs&since=earliest";
+    for mut stream in [
+        api.get(&format!("/stream?{form}")).stream().await,
+        api.post("/stream", form).header("content-type", FORM).stream().await,
+        api.post("/stream", json).header("content-type", "application/json").stream().await,
+    ] {
+        api.post("/topics/typing", "6").answer().await.id();
+        for data in ["3", "4", "5", "6"] {
+            assert_eq!(stream.data().await, data);
+        }
+    }
+    // A client that reconnects sends the id of the last event that it has, for all topics.
+    let resumed = api.get("/stream?topic=chat&since=-2&topic=typing&since=now&format=json");
+    let mut first = api.get("/stream?topic=chat&since=-3&format=json").stream().await;
+    let first: serde_json::Value = serde_json::from_str(&first.data().await).expect("JSON");
+    let mut resumed = resumed.header("last-event-id", first["id"].as_str().expect("an id")).stream().await;
+    assert!(resumed.data().await.contains(r#""topic":"typing""#));
+}
+
+#[tokio::test]
 async fn more_topics_than_fit_into_a_url_are_subscribed_at_once() {
     let api = keyless().await;
     let topics: Vec<_> = (0..100).map(|number| format!("{number}-{}", "x".repeat(4_000))).collect();
@@ -59,6 +85,9 @@ async fn a_body_that_requests_no_stream_is_refused_with_the_reason() {
         (FORM, "topic=%zz", 400, "%25"),
         (FORM, "topic=a&since=soon", 400, "ince"),
         (FORM, "topic=a&ticket=tt_x", 400, "a ticket is read in the URL"),
+        (FORM, "topic=a&topic=b&since=-1&since=now", 400, "more than once"),
+        ("application/json", r#"{"topic":["a","b"],"since":{"c":"now"}}"#, 400, "`c`"),
+        ("application/json", r#"{"topic":"a","since":7}"#, 400, "an object with a string for each topic"),
         ("application/json", "", 400, "begin with `{`"),
         ("application/json", r#"["a"]"#, 400, "begin with `{`"),
         ("application/json", r#"{"topic":7}"#, 400, "a string or a list of strings"),

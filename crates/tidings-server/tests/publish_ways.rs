@@ -91,7 +91,7 @@ fn without_epochs(text: &str) -> String {
 
 async fn events(hub: &Hub) -> Vec<Event> {
     let everything = Filter { matchers: vec![Matcher::Any], grants: Grants::all() };
-    let snapshot = hub.last_events(1_000, &everything).await.expect("the in-memory log starts");
+    let snapshot = hub.last_events(1_000, everything).await.expect("the in-memory log starts");
     snapshot.entries.iter().map(|entry| entry.event.clone()).collect()
 }
 

@@ -197,6 +197,9 @@ pub struct NewEvent {
     pub private: bool,
     /// A connection that must not receive it.
     pub except: Option<ConnectionId>,
+    /// The idempotency key of its publication, which is not a part of the event: a
+    /// [`Validator`](crate::Validator) ignores it.
+    pub key: Option<String>,
 }
 
 impl NewEvent {
@@ -244,6 +247,14 @@ impl NewEvent {
     #[must_use]
     pub fn except(mut self, connection: ConnectionId) -> Self {
         self.except = Some(connection);
+        self
+    }
+
+    /// Sets the idempotency key of the publication, 1 to 255 visible ASCII characters: publishing
+    /// again with the same key publishes nothing more.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
         self
     }
 }

@@ -1,23 +1,26 @@
 //! Builds a hub and starts its tasks.
 
 use std::{
+    fmt::Display,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use tidings_log::{
-    Log, MemoryLimits, MemoryLog, Unavailable,
+    Log, MemoryLimits, MemoryLog,
     cluster::{Cluster, LocalCluster},
     vital::catch_panic,
 };
-use tidings_topic::{PatternLimits, PrivateTopics, Validator};
+use tidings_topic::{PatternLimits, PrivateTopics, TopicGlob, Validator};
+use url::Url;
 
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
 use crate::{
     compiler::Compiler,
     engine::Engine,
+    error::Error,
     feed::fan_out::fan_out,
     feed::feeds::Feeds,
     hub::{Hub, HubState, Task},
@@ -30,6 +33,15 @@ use crate::{
 
 impl Hub {
     /// A hub with a log in memory and default settings.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// let hub = tidings::Hub::in_memory().await;
+    /// hub.publish(tidings::NewEvent::new("chat", "hello")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn in_memory() -> Self {
         Self::builder().start().await.expect("the memory log is always available")
     }
@@ -40,42 +52,139 @@ impl Hub {
     }
 }
 
-/// Builds a hub.
+/// Builds a hub: where its events are stored, its limits, and what it is called.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidings::{Hub, MemoryLimits, MemoryLog};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tidings::Error> {
+/// let limits = MemoryLimits { count_max: Some(1_000), ..MemoryLimits::default() };
+/// let hub = Hub::builder()
+///     .log(MemoryLog::new(limits))
+///     .heartbeat(Duration::from_secs(20))
+///     .private_topics(["user-*"])
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Default)]
 pub struct HubBuilder {
     log: Option<Arc<dyn Log>>,
-    validator: Validator,
+    public_url: Option<String>,
+    validator: Option<Validator>,
     settings: HubSettings,
+    private_topics: Vec<String>,
     presence: Option<Box<PresenceHook>>,
     cluster: Option<Arc<dyn Cluster>>,
 }
 
 impl HubBuilder {
-    /// Where events are kept. By default a [`MemoryLog`] of 64 MiB.
+    /// Where events are kept. By default a [`MemoryLog`] of 64 MiB; a
+    /// [`SegmentLog`](crate::log::segment::SegmentLog) keeps them in files. For a log of your own,
+    /// see the [chapter](crate::guide::custom_log).
     #[must_use]
-    pub fn log(self, log: impl Log) -> Self {
-        self.shared_log(Arc::new(log))
-    }
-
-    /// The same, for a log whose type is known only at run time.
-    #[must_use]
-    pub fn shared_log(mut self, log: Arc<dyn Log>) -> Self {
-        self.log = Some(log);
+    pub fn log(mut self, log: impl Into<Arc<dyn Log>>) -> Self {
+        self.log = Some(log.into());
         self
     }
 
-    /// The validator for every event and matcher. By default that of a hub whose public URL is not
-    /// configured.
+    /// The URL under which clients reach the hub, such as `https://example.com/`. Topics and
+    /// patterns that are not URLs themselves are compared relative to it. By default no such URL is
+    /// known, which is enough for topics and patterns that are no URLs.
     #[must_use]
-    pub fn validator(mut self, validator: Validator) -> Self {
-        self.validator = validator;
+    pub fn public_url(mut self, url: impl Into<String>) -> Self {
+        self.public_url = Some(url.into());
         self
     }
 
-    /// Limits and times.
+    /// Every event on these topics is private, whichever code publishes it: only subscribers with a
+    /// [grant](crate::Subscribe::grant) receive it. `*` stands for any characters, as in `user-*`.
+    #[must_use]
+    pub fn private_topics(mut self, globs: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.private_topics.extend(globs.into_iter().map(Into::into));
+        self
+    }
+
+    /// A subscriber that received nothing for about this long is sent a comment, so that proxies
+    /// keep the connection and dead connections are found. Jittered by up to a quarter downwards;
+    /// zero means never, more than 40 s is refused. Default 15 s.
+    #[must_use]
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.settings.heartbeat = interval;
+        self
+    }
+
+    /// How long browsers wait before they reconnect, jittered by ± 50 %. Default 3 s.
+    #[must_use]
+    pub fn retry(mut self, delay: Duration) -> Self {
+        self.settings.retry_millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// A stream older than this is ended, and its client reconnects; jittered by up to a quarter
+    /// downwards. Default: never.
+    #[must_use]
+    pub fn lifetime_max(mut self, lifetime: Duration) -> Self {
+        self.settings.lifetime_max = Some(lifetime);
+        self
+    }
+
+    /// Publications that are being appended to the log; one more is refused with
+    /// [`Error::Overloaded`]. Default 10,000.
+    #[must_use]
+    pub fn appends_max(mut self, count: usize) -> Self {
+        self.settings.appends_max = count;
+        self
+    }
+
+    /// Bytes that are being appended to the log; more are refused with [`Error::Overloaded`].
+    /// Default 64 MiB.
+    #[must_use]
+    pub fn appends_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.appends_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes in the log that the fan-out has not reached; beyond, publishers wait. Default: half of
+    /// what the log keeps, or 32 MiB where the log has no bound in bytes.
+    #[must_use]
+    pub fn fan_out_lag_bytes_max(mut self, bytes: u64) -> Self {
+        self.settings.fan_out_lag_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Encoded events that the hub keeps for subscribers that are nearly up to date; one that is
+    /// further behind reads the log. Default 16 MiB.
+    #[must_use]
+    pub fn feed_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.feed_bytes_max = bytes;
+        self
+    }
+
+    /// Distinct URL Patterns that are subscribed to at the same time; a subscription with one more
+    /// is refused with [`Error::TooManyPatterns`]. Default 10,000.
+    #[must_use]
+    pub fn patterns_max(mut self, count: usize) -> Self {
+        self.settings.patterns_max = count;
+        self
+    }
+
+    /// All limits at once.
+    #[doc(hidden)]
     #[must_use]
     pub fn settings(mut self, settings: HubSettings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// The validator for every event and matcher.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn validator(mut self, validator: Validator) -> Self {
+        self.validator = Some(validator);
         self
     }
 
@@ -92,25 +201,37 @@ impl HubBuilder {
     /// The state that this hub shares with others in addition to the log. By default the hub is
     /// alone, and features that need a cluster use one in memory.
     #[must_use]
-    pub fn cluster(self, cluster: impl Cluster) -> Self {
-        self.shared_cluster(Arc::new(cluster))
-    }
-
-    /// The same, for a cluster whose type is known only at run time.
-    #[must_use]
-    pub fn shared_cluster(mut self, cluster: Arc<dyn Cluster>) -> Self {
-        self.cluster = Some(cluster);
+    pub fn cluster(mut self, cluster: impl Into<Arc<dyn Cluster>>) -> Self {
+        self.cluster = Some(cluster.into());
         self
     }
 
     /// Starts the hub, which needs a Tokio runtime. Fails if the log cannot be reached, if a
-    /// setting is out of range, and if the system gives no threads.
-    pub async fn start(self) -> Result<Hub, StartError> {
+    /// setting has an invalid value, and if the system gives no threads.
+    pub async fn start(self) -> Result<Hub, Error> {
         let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::new(MemoryLimits::default())));
-        let settings = self.settings;
+        let mut settings = self.settings;
         if settings.heartbeat > HubSettings::HEARTBEAT_MAX {
-            return Err(StartError::Heartbeat(settings.heartbeat));
+            let (secs, secs_max) = (settings.heartbeat.as_secs_f64(), HubSettings::HEARTBEAT_MAX.as_secs());
+            let problem = format!(
+                "an interval of {secs} s is too long, the maximum is {secs_max} s: clients consider a stream dead after 45 s of silence"
+            );
+            return Err(Error::Setting { name: "heartbeat", problem });
         }
+        for text in self.private_topics {
+            let glob = text.parse::<TopicGlob>();
+            let name = "private_topics";
+            settings.private_topics.push(glob.map_err(|error| setting(name, &text, error))?);
+        }
+        let validator = match (self.validator, self.public_url) {
+            (Some(validator), _) => validator,
+            (None, None) => Validator::default(),
+            (None, Some(url)) => Validator::new(
+                Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(
+                    || setting("public_url", &url, "is not a URL that begins with `https://` or `http://`"),
+                )?,
+            ),
+        };
         let retention = log.bounds().await?.retention_bytes;
         let (head, tail) = log.tail().await?;
         let lag_bytes_max =
@@ -122,9 +243,9 @@ impl HubBuilder {
         let engine = Arc::new(Engine::new(settings, feeds, Arc::clone(&log)));
         let settings = &engine.settings;
         #[cfg(target_os = "linux")]
-        let shards = Shards::start(settings.shard_threads, &engine).map_err(StartError::Shards)?;
+        let shards = Shards::start(settings.shard_threads, &engine).map_err(Error::Threads)?;
         let state = Arc::new(HubState {
-            compiler: Compiler::new(self.validator.clone()),
+            compiler: Compiler::new(validator.clone()),
             pressure: Arc::new(Pressure::new(
                 head,
                 settings.appends_max,
@@ -136,11 +257,8 @@ impl HubBuilder {
             cluster: self.cluster.unwrap_or_else(|| Arc::new(LocalCluster::default())),
             lag_bytes_max,
             log,
-            private_topics: ArcSwap::from_pointee(PrivateTopics::new(
-                &settings.private_topics,
-                &self.validator,
-            )),
-            validator: self.validator,
+            private_topics: ArcSwap::from_pointee(PrivateTopics::new(&settings.private_topics, &validator)),
+            validator,
             committer,
             deletions: Deletions::default(),
             published: AtomicU64::new(0),
@@ -156,23 +274,9 @@ impl HubBuilder {
     }
 }
 
-/// Why a hub could not be started.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The log cannot be reached.
-    #[error(transparent)]
-    Log(#[from] Unavailable),
-    /// The heartbeat interval is too long.
-    #[error(
-        "a heartbeat interval of {} s is too long, the maximum is {} s: clients consider a stream dead after 45 s of silence",
-        .0.as_secs_f64(),
-        HubSettings::HEARTBEAT_MAX.as_secs()
-    )]
-    Heartbeat(Duration),
-    /// The system gives no thread or no descriptor to a shard.
-    #[error("cannot start a thread for the fan-out: {0}")]
-    Shards(#[source] std::io::Error),
+/// What is wrong with the text of a setting.
+fn setting(name: &'static str, text: &str, problem: impl Display) -> Error {
+    Error::Setting { name, problem: format!("the value `{}` {problem}", text.escape_debug()) }
 }
 
 /// Runs for as long as the hub does. The hub fails if this panics.

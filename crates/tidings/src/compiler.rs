@@ -20,6 +20,8 @@ use std::{
 use tidings_topic::{Invalid, Matcher, Validator};
 use tokio::sync::watch;
 
+use crate::error::Error;
+
 /// Distinct patterns that wait to be compiled. One more is refused with [`PatternError::Busy`].
 const WAITING_MAX: usize = 256;
 /// The thread rests after it has worked for this long, so that short work is not slowed down by the
@@ -27,16 +29,28 @@ const WAITING_MAX: usize = 256;
 const WORK_BEFORE_REST: Duration = Duration::from_millis(4);
 
 /// Why there is no matcher.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PatternError {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PatternError {
     /// The text is not a pattern that can be used.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
+    Invalid(Invalid),
     /// More patterns wait to be compiled than the limit allows, or none can be compiled at the
-    /// moment. Try again a little later.
-    #[error("too many patterns are being compiled at once; try again in a moment")]
+    /// moment.
     Busy,
+}
+
+impl From<Invalid> for PatternError {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+impl From<PatternError> for Error {
+    fn from(error: PatternError) -> Self {
+        match error {
+            PatternError::Invalid(invalid) => invalid.into(),
+            PatternError::Busy => Self::Overloaded,
+        }
+    }
 }
 
 /// See the module's documentation.

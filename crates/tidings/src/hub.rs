@@ -10,18 +10,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tidings_log::{Bounds, Cursor, Log, Tail, Unavailable, cluster::Cluster};
-use tidings_topic::{ConnectionId, EventId, Filter, Matcher, PrivateTopics, Topic, TopicGlob, Validator};
+use tidings_topic::{ConnectionId, Matcher, PrivateTopics, Topic, TopicGlob, Validator};
 use tokio::{task::JoinHandle, time::Instant};
 
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
 use crate::{
-    compiler::{Compiler, PatternError},
-    engine::Engine,
-    presence::PresenceRegistry,
-    publish::deletions::Deletions,
-    publish::pressure::Pressure,
-    publish::queue::Committer,
+    compiler::Compiler, engine::Engine, error::Error, presence::PresenceRegistry, presence::PresenceStream,
+    publish::deletions::Deletions, publish::pressure::Pressure, publish::queue::Committer,
 };
 
 /// A server-push hub: publish an event once, and every subscriber of its topic receives it.
@@ -49,17 +45,9 @@ impl Hub {
     /// The matcher of a URL Pattern from an untrusted client. [`Validator::pattern`] compiles on
     /// the calling thread; here patterns that are not known yet are compiled by a dedicated thread,
     /// one at a time and with pauses, so that a flood of them does not keep the hub from serving.
-    pub async fn pattern(&self, text: &str) -> Result<Matcher, PatternError> {
-        self.state.compiler.pattern(text).await
-    }
-
-    /// The newest events that this filter accepts, at most `count`, oldest first, and the end of
-    /// the log. Subscribe with [`Since::Id`](crate::Since::Id) of the end, and no event is missed
-    /// between the two.
-    pub async fn last_events(&self, count: usize, filter: &Filter) -> Result<Snapshot, Unavailable> {
-        let page = self.state.log.last(count, filter, SNAPSHOT_BYTES_MAX).await?;
-        let end = Cursor { epoch: page.epoch, position: page.through };
-        Ok(Snapshot { entries: page.entries, end: end.to_event_id() })
+    #[doc(hidden)]
+    pub async fn pattern(&self, text: &str) -> Result<Matcher, Error> {
+        Ok(self.state.compiler.pattern(text).await?)
     }
 
     /// How many subscriptions an event on this topic reaches in this process, before grants are
@@ -79,6 +67,55 @@ impl Hub {
     /// published from now on. Events that are stored stay what they are.
     pub fn set_private_topics(&self, globs: &[TopicGlob]) {
         self.state.private_topics.store(Arc::new(PrivateTopics::new(globs, self.validator())));
+    }
+
+    /// Who subscribes to this hub from now on, and who disconnects: call this before the first
+    /// subscriber can connect. A change that is over before it is read is not reported, and the
+    /// changes of different subscribers may come in another order.
+    ///
+    /// The task that reads it may publish. For the subscribers of all hubs of a
+    /// [cluster](crate::HubBuilder::cluster) there is the crate `tidings-presence`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// use futures_util::StreamExt;
+    /// use tidings::{Hub, Subscribe};
+    ///
+    /// let hub = Hub::in_memory().await;
+    /// let mut presence = hub.presence();
+    /// let subscription = hub.subscribe(Subscribe::topics(["chat"]).label("ann")).await?;
+    /// let who = presence.next().await.expect("the stream does not end");
+    /// assert!(who.here && who.label.as_deref() == Some("ann"));
+    /// drop(subscription);
+    /// assert!(!presence.next().await.expect("the stream does not end").here);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn presence(&self) -> PresenceStream {
+        self.state.presence.stream()
+    }
+
+    /// Closes the hub when this signal arrives: for servers that end gracefully, which wait until
+    /// every response is complete. A stream never is, until the hub is [closed](Self::close).
+    ///
+    /// The future that is returned completes when the hub has been closed. Nothing happens unless
+    /// it is polled; it does not keep the hub alive.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (hub, app) = (tidings::Hub::in_memory().await, axum::Router::new());
+    /// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    /// axum::serve(listener, app).with_graceful_shutdown(hub.shutdown_on(tokio::signal::ctrl_c())).await
+    /// # }
+    /// ```
+    pub fn shutdown_on<S: Future>(&self, signal: S) -> impl Future<Output = ()> + use<S> {
+        let engine = Arc::clone(&self.state.engine);
+        async move {
+            signal.await;
+            engine.close();
+        }
     }
 
     /// Ends all subscriptions with a `reconnect` notice and refuses to publish.
@@ -151,6 +188,12 @@ impl Hub {
         self.state.is_clustered
     }
 
+    /// Whether the feeds hold everything up to this end of the log.
+    pub(crate) fn has_fanned_out(&self, end: Cursor) -> bool {
+        let head = self.state.engine.feeds.head();
+        head.epoch == end.epoch && head.position >= end.position
+    }
+
     /// Statistics for metrics.
     pub fn stats(&self) -> HubStats {
         let (feeds, feed_bytes) = self.state.engine.feeds.size();
@@ -164,18 +207,6 @@ impl Hub {
             fan_out_lag_bytes: self.state.pressure.lagging_bytes() + self.state.engine.lag.bytes(),
         }
     }
-}
-
-/// Bytes of the log that a snapshot searches at most.
-const SNAPSHOT_BYTES_MAX: usize = 1 << 20;
-
-/// The newest events, and the end of the log when they were read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The events, oldest first.
-    pub entries: Vec<Arc<tidings_log::Entry>>,
-    /// The end of the log as a generated id.
-    pub end: EventId,
 }
 
 /// Statistics of a hub at one moment.

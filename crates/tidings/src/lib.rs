@@ -1,30 +1,58 @@
 //! Server push for any web application.
 //!
-//! An app publishes an event once; every browser that subscribed receives it, over plain
-//! Server-Sent Events. Fifteen lines under axum:
+//! An application publishes an event once; every browser that subscribed receives it, over plain
+//! Server-Sent Events, in one order, and continues after a lost connection where it was. In
+//! `Cargo.toml`:
+//!
+//! ```toml
+//! [dependencies]
+//! axum = "0.8"
+//! tidings = { version = "0.1", features = ["axum"] }
+//! tokio = { version = "1", features = ["macros", "net", "rt", "signal"] }
+//! ```
+//!
+//! and the application:
 //!
 //! ```no_run
 //! use axum::{Router, extract::State, http::{HeaderMap, Uri}, routing::{get, post}};
-//! use tidings::{Hub, NewEvent, PublishError, Subscribe, SubscribeError, Subscription};
+//! use tidings::{Error, Hub, NewEvent, Since, Subscribe, Subscription};
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let app = Router::new().route("/stream", get(stream)).route("/post", post(publish));
+//!     let hub = Hub::in_memory().await;
+//!     let app = Router::new().route("/stream", get(stream)).route("/post", post(publish)).with_state(hub.clone());
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-//!     Ok(axum::serve(listener, app.with_state(Hub::in_memory().await)).await?)
+//!     // A stream never ends by itself: the hub ends them when the server is to stop.
+//!     let stopped = hub.shutdown_on(tokio::signal::ctrl_c());
+//!     Ok(axum::serve(listener, app).with_graceful_shutdown(stopped).await?)
 //! }
 //!
-//! async fn stream(State(hub): State<Hub>, headers: HeaderMap, uri: Uri) -> Result<Subscription, SubscribeError> {
-//!     let chat = hub.validator().exact("chat")?;
-//!     hub.subscribe(Subscribe::new([chat]).resume(&headers, uri.query())).await
+//! async fn stream(State(hub): State<Hub>, headers: HeaderMap, uri: Uri) -> Result<Subscription, Error> {
+//!     let request = Subscribe::topics(["chat"]).since(Since::Last(20));
+//!     hub.subscribe(request.resume(&headers, uri.query())).await
 //! }
 //!
-//! async fn publish(State(hub): State<Hub>, message: String) -> Result<String, PublishError> {
-//!     Ok(hub.publish(NewEvent::new("chat", message)).await?.id.to_string())
+//! async fn publish(State(hub): State<Hub>, message: String) -> Result<(), Error> {
+//!     hub.publish(NewEvent::new("chat", message)).await?;
+//!     Ok(())
 //! }
 //! ```
 //!
 //! In the browser: `new EventSource('/stream').onmessage = event => console.log(event.data)`.
+//!
+//! # Chapters
+//!
+//! - [`guide::chat`]: the application above, with names, and an event for everybody but its sender.
+//! - [`guide::one_user`]: private events, for a user who has logged in.
+//! - [`guide::resume`]: what a browser receives that was away, and what a gap is.
+//! - [`guide::history_and_live`]: a page with the last events, and its stream from there on; topics
+//!   that start at different places.
+//! - [`guide::in_process`]: consumers in the application itself.
+//! - [`guide::presence`]: who is there.
+//! - [`guide::graceful_shutdown`]
+//! - [`guide::custom_log`]: events in files, on other servers, or in a log of your own.
+//! - [`testing`]: tests of an application, without sockets.
+//! - [`guide::embedding`]: in other servers than axum.
 //!
 //! # How it works
 //!
@@ -41,8 +69,14 @@
 //!   gap: `event: tidings`, with data of
 //!   `{"kind":"gap","reason":…,"requested":…,"oldest":…,"newest":…}`. One
 //!   `addEventListener('tidings', …)` is all it takes.
-//! - A private event reaches only subscribers whose [`Grants`] cover one of its topics.
+//! - A private event reaches only subscribers with a [grant](Subscribe::grant) for one of its
+//!   topics.
+//!
+//! # Features
+//!
+//! - `axum`: `IntoResponse` for [`Subscription`] and [`Error`], so that a handler needs `?` only.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "shards, and code that only they use, are for Linux")
@@ -54,7 +88,10 @@ mod closing;
 mod compiler;
 mod endings;
 mod engine;
+mod error;
 mod feed;
+pub mod guide;
+mod history;
 mod hub;
 mod jitter;
 mod presence;
@@ -66,27 +103,48 @@ mod settings;
 mod shard;
 mod subscriber;
 mod sync;
+pub mod testing;
+#[doc(hidden)]
 pub mod web;
 
 /// The log behind a hub, and the implementations that come with the library.
 pub use tidings_log as log;
-pub use tidings_log::{IdempotencyKey, MemoryLimits, MemoryLog, Unavailable};
-pub use tidings_topic::{
-    ConnectionId, Event, EventId, Filter, Grants, Invalid, Matcher, NewEvent, ParseSinceError, PatternIndex,
-    PatternLimits, PatternsFull, PrivateTopics, Since, Topic, TopicGlob, UrlPattern, Validator,
+#[doc(inline)]
+pub use tidings_log::{MemoryLimits, MemoryLog};
+#[doc(inline)]
+pub use tidings_topic::{ConnectionId, Event, EventId, Invalid, NewEvent, ParseSinceError, Since, Topic};
+
+pub use builder::HubBuilder;
+pub use error::Error;
+pub use feed::encode::{EndReason, Format, GapReason};
+pub use history::Snapshot;
+pub use hub::{Hub, HubStats};
+pub use presence::{Presence, PresenceMatcher, PresenceStream};
+pub use publish::Published;
+pub use subscriber::{
+    listener::{Gap, Listener, Received, ReceivedEvent},
+    subscribe::Subscribe,
+    subscription::Subscription,
 };
 
-pub use builder::{HubBuilder, StartError};
-pub use compiler::PatternError;
-pub use feed::encode::{Format, JsonEvent};
-pub use hub::{Hub, HubStats, Snapshot};
-pub use presence::{Presence, PresenceHook, PresenceMatcher};
-pub use publish::{PublishError, Published, delete::Deletion};
-pub use settings::HubSettings;
+// What servers around a hub need, and applications do not: compiled matchers, parsed requests,
+// sockets. It may change in any version.
+#[doc(hidden)]
+pub use tidings_log::{IdempotencyKey, Unavailable};
+#[doc(hidden)]
+pub use tidings_topic::{
+    Filter, Grants, Matcher, PatternIndex, PatternLimits, PatternsFull, PrivateTopics, TopicGlob, UrlPattern,
+    Validator,
+};
+
 #[cfg(target_os = "linux")]
+#[doc(hidden)]
 pub use shard::socket::{Encryption, Socket};
-pub use subscriber::{
-    resume::Requested,
-    subscribe::{Subscribe, SubscribeError},
-    subscription::{Resumed, Subscription},
+#[doc(hidden)]
+pub use {
+    feed::encode::JsonEvent,
+    presence::PresenceHook,
+    publish::delete::Deletion,
+    settings::HubSettings,
+    subscriber::{resume::Requested, subscription::Resumed},
 };

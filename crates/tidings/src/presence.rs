@@ -1,13 +1,14 @@
 //! Which subscribers connect and disconnect at this hub.
 //!
-//! The registry counts them and, where there is a hook, notifies it. Without a hook, a subscriber
-//! costs a counter. The crate `tidings-presence` builds on the hook: a list of all subscribers, at
-//! all hubs of a cluster.
+//! The registry counts them and notifies hook and [streams](stream), where there are any. Otherwise
+//! a subscriber costs a counter. The crate `tidings-presence` builds on the hook: a list of all
+//! subscribers, at all hubs of a cluster.
 //!
 //! Invariants: each connect is reported once, and its disconnect once and afterwards; no lock is
 //! held while the hook runs.
 
 mod change;
+mod stream;
 
 use std::{
     fmt,
@@ -20,7 +21,11 @@ use std::{
 use tidings_log::vital;
 use tidings_topic::{ConnectionId, Matcher};
 
-pub use self::change::{Presence, PresenceMatcher};
+use self::stream::Streams;
+pub use self::{
+    change::{Presence, PresenceMatcher},
+    stream::PresenceStream,
+};
 
 /// Called for each subscriber that connects or disconnects. It runs on the path of the connection:
 /// pass the change on (a channel, a counter) and return.
@@ -33,24 +38,30 @@ pub(crate) struct PresenceRegistry(Arc<RegistryState>);
 struct RegistryState {
     here: AtomicUsize,
     hook: Option<Box<PresenceHook>>,
+    streams: Streams,
 }
 
 /// A subscriber that is present until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Membership {
     registry: PresenceRegistry,
-    /// Kept only where there is a hook to call: an idle subscriber costs as little as possible.
+    /// Kept only where somebody is notified: an idle subscriber costs as little as possible.
     presence: Option<Box<Presence>>,
 }
 
 impl PresenceRegistry {
     pub(crate) fn new(hook: Option<Box<PresenceHook>>) -> Self {
-        Self(Arc::new(RegistryState { here: AtomicUsize::new(0), hook }))
+        Self(Arc::new(RegistryState { here: AtomicUsize::new(0), hook, streams: Streams::default() }))
     }
 
     /// How many subscribers are connected.
     pub(crate) fn count(&self) -> usize {
         self.0.here.load(Ordering::Relaxed)
+    }
+
+    /// Changes from now on.
+    pub(crate) fn stream(&self) -> PresenceStream {
+        self.0.streams.open()
     }
 
     pub(crate) fn join(
@@ -60,7 +71,8 @@ impl PresenceRegistry {
         label: Option<String>,
     ) -> Membership {
         self.0.here.fetch_add(1, Ordering::Relaxed);
-        let presence = self.0.hook.as_ref().map(|_| {
+        let is_reported = self.0.hook.is_some() || !self.0.streams.is_empty();
+        let presence = is_reported.then(|| {
             let matchers = matchers.iter().map(PresenceMatcher::from).collect();
             let label = label.map(Arc::from);
             Box::new(Presence { here: true, is_local: true, connection, matchers, label })
@@ -74,7 +86,9 @@ impl PresenceRegistry {
 impl Membership {
     /// A hook that panics must not take a connection, or all connections of a shard, with it.
     fn notify(&self) {
-        if let (Some(hook), Some(presence)) = (&self.registry.0.hook, &self.presence)
+        let Some(presence) = &self.presence else { return };
+        self.registry.0.streams.note(presence);
+        if let Some(hook) = &self.registry.0.hook
             && let Err(panicked) = vital::run(|| hook(presence))
         {
             tracing::error!(%panicked, "the `on_presence` hook panicked");

@@ -11,26 +11,74 @@ pub(crate) mod deletions;
 pub(crate) mod pressure;
 pub(crate) mod queue;
 
-use tidings_log::{AppendError, Appended, Batch, IdempotencyKey};
-use tidings_topic::{Event, EventId, Invalid, NewEvent};
+use tidings_log::{Appended, Batch, IdempotencyKey};
+use tidings_topic::{Event, EventId, NewEvent};
 
-use crate::hub::{Hub, HubState};
+use crate::{
+    error::Error,
+    hub::{Hub, HubState},
+};
 
 impl Hub {
     /// Publishes one event. When this returns, the event is in the log.
-    pub async fn publish(&self, event: NewEvent) -> Result<Published, PublishError> {
-        let event = self.state.validator.event(event)?;
-        let mut published = self.publish_events(vec![event], None).await?;
+    ///
+    /// With an idempotency [key](NewEvent::key) it can be repeated: a repeat within the log's window
+    /// publishes nothing and returns the id of the first publication.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// use tidings::{Hub, NewEvent};
+    ///
+    /// let hub = Hub::in_memory().await;
+    /// let shipped = NewEvent::new("orders", "order 42 was shipped").key("shipped-42");
+    /// let first = hub.publish(shipped.clone()).await?;
+    /// let repeat = hub.publish(shipped).await?;
+    /// assert!(repeat.duplicate && repeat.id == first.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn publish(&self, event: NewEvent) -> Result<Published, Error> {
+        let mut published = self.publish_batch([event]).await?;
         Ok(published.pop().expect("one event, one answer"))
     }
 
-    /// Publishes valid events, all or nothing and in this order. A repeat of an idempotency key
-    /// within the log's window publishes nothing and returns the first id again.
+    /// Publishes events together, all or nothing and in this order. The key of the first event is
+    /// the key of the batch; a repeat returns one answer, with the first id.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// # use tidings::{Hub, NewEvent};
+    /// # let hub = Hub::in_memory().await;
+    /// let words = ["to", "be", "or", "not"].map(|word| NewEvent::new("answer", word));
+    /// assert_eq!(hub.publish_batch(words).await?.len(), 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn publish_batch(
+        &self,
+        events: impl IntoIterator<Item = NewEvent>,
+    ) -> Result<Vec<Published>, Error> {
+        let mut valid = Vec::new();
+        let mut batch_key = None;
+        for mut event in events {
+            if let Some(text) = event.key.take() {
+                let key = IdempotencyKey::new(&text).filter(|_| valid.is_empty());
+                batch_key = Some(key.ok_or(Error::Key)?);
+            }
+            valid.push(self.state.validator.event(event)?);
+        }
+        self.publish_events(valid, batch_key).await
+    }
+
+    /// Publishes events that are valid already.
+    #[doc(hidden)]
     pub async fn publish_events(
         &self,
         mut events: Vec<Event>,
         key: Option<IdempotencyKey>,
-    ) -> Result<Vec<Published>, PublishError> {
+    ) -> Result<Vec<Published>, Error> {
         if events.is_empty() {
             return Ok(Vec::new());
         }
@@ -42,7 +90,7 @@ impl Hub {
             event.private |= self.are_private(&event.topics);
         }
         let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
-        let permit = state.pressure.enter(bytes).ok_or(PublishError::Overloaded)?;
+        let permit = state.pressure.enter(bytes).ok_or(Error::Overloaded)?;
         state.pressure.wait_for_fan_out().await;
         state.engine.lag.wait_until_below(state.lag_bytes_max).await;
         if state.engine.failure().is_some() {
@@ -58,8 +106,8 @@ impl Hub {
     }
 }
 
-pub(crate) fn closed(state: &HubState) -> PublishError {
-    PublishError::Unavailable(state.engine.failure().unwrap_or("the hub is shutting down").to_owned())
+pub(crate) fn closed(state: &HubState) -> Error {
+    state.engine.failure().map_or(Error::Closed, |reason| Error::Failed(reason.to_owned()))
 }
 
 /// The outcome of one event.
@@ -71,45 +119,6 @@ pub struct Published {
     /// It had been published before, with the same idempotency key; the id is that of the first
     /// publication.
     pub duplicate: bool,
-}
-
-/// Why an event was not published.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PublishError {
-    /// The event is not valid. The publisher has to change it.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-    /// More is being published than the log can accept: nothing was appended. Try again a little
-    /// later.
-    #[error("too many events are being published at once; try again in a moment")]
-    Overloaded,
-    /// The log has no space left: nothing was appended.
-    #[error("{0}")]
-    Full(String),
-    /// The log cannot be reached: nothing was appended. Try again later.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The log's storage is not where it was, as after its directory was deleted: nothing was
-    /// appended.
-    #[error("{0}")]
-    Displaced(String),
-    /// It may or may not have been published. Send it again with the same idempotency key to find
-    /// out.
-    #[error("{0}")]
-    OutcomeUnknown(String),
-}
-
-impl From<AppendError> for PublishError {
-    fn from(error: AppendError) -> Self {
-        let text = error.to_string();
-        match error {
-            AppendError::Full(_) => Self::Full(text),
-            AppendError::Displaced(_) => Self::Displaced(text),
-            AppendError::OutcomeUnknown(_) => Self::OutcomeUnknown(text),
-            _ => Self::Unavailable(text),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -145,7 +154,7 @@ mod tests {
             let (counted, lagging) = runtime.expect("a runtime").block_on(async {
                 let faults = Faults { latency_max: LATENCY_MAX, ..Faults::default() };
                 let log = Arc::new(DelayedLog::new(seed, faults, MemoryLimits::default()));
-                let hub = Hub::builder().shared_log(Arc::clone(&log) as Arc<dyn Log>).start().await.expect("there");
+                let hub = Hub::builder().log(Arc::clone(&log) as Arc<dyn Log>).start().await.expect("there");
                 let began = Instant::now();
                 for (number, millis) in patience_millis.into_iter().enumerate() {
                     let hub = hub.clone();

@@ -36,6 +36,8 @@ pub(crate) struct Replays {
 #[derive(Clone, Debug)]
 pub(crate) struct ReplayRequest {
     pub(crate) filter: Arc<Filter>,
+    /// Nothing after this position is to be sent: another filter applies there.
+    pub(crate) until: Option<Position>,
     pub(crate) format: Format,
     pub(crate) connection: ConnectionId,
     pub(crate) place: Cursor,
@@ -129,6 +131,7 @@ impl Replays {
                 Located::Unknown => request.lost_in_another_epoch(Position::BEFORE_ALL),
             };
             request.place = Cursor { epoch: bounds.epochs.current().epoch, position };
+            request.until = None;
         }
     }
 
@@ -198,9 +201,11 @@ fn gap_before(request: &ReplayRequest, page: &EncodedPage) -> Option<GapReason> 
 
 /// This page for this reader, without the notice of a gap.
 fn replayed(request: &ReplayRequest, page: &EncodedPage) -> Replayed {
+    let until = request.until.unwrap_or(page.through).min(page.through);
     // The log has checked the grants; the connection that an event excludes is still to be checked.
     let is_left_out = |meta: &FrameMeta| {
-        meta.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
+        meta.position > until
+            || meta.audience.as_ref().is_some_and(|audience| audience.leaves_out(&request.connection))
     };
     let frames = if page.frames.metas().iter().any(is_left_out) {
         Arc::new(page.frames.retain(|meta| !is_left_out(meta)))
@@ -209,22 +214,22 @@ fn replayed(request: &ReplayRequest, page: &EncodedPage) -> Replayed {
     };
     Replayed {
         gap: None,
-        from: after_the_gap(request, page),
+        from: after_the_gap(request, page, until),
         frames,
-        place: Cursor { epoch: page.epoch, position: page.through },
+        place: Cursor { epoch: page.epoch, position: until },
         reported: page.floor.max(request.reported).or(Some(request.place.position)),
-        at_end: page.at_end,
+        at_end: page.at_end && until == page.through,
     }
 }
 
 /// After what this reader has missed, but never past an event that is still to come.
-fn after_the_gap(request: &ReplayRequest, page: &EncodedPage) -> Cursor {
+fn after_the_gap(request: &ReplayRequest, page: &EncodedPage, until: Position) -> Cursor {
     let gone = page.floor.unwrap_or(request.place.position);
     let position = match page.frames.metas().first() {
         Some(first) if first.position <= gone => request.place.position,
-        Some(_) => gone,
-        None => gone.min(page.through),
+        _ => gone,
     };
+    let position = position.min(until);
     Cursor { epoch: page.epoch, position }
 }
 
@@ -259,6 +264,7 @@ mod tests {
     fn request(place: Cursor, reported: Option<Position>) -> ReplayRequest {
         ReplayRequest {
             filter: Arc::new(Filter::everything_public()),
+            until: None,
             format: Format::Plain,
             connection: ConnectionId::from_random([7; 16]),
             place,
@@ -295,7 +301,7 @@ mod tests {
                 floor: Some(place(floor).position),
             };
             let page = EncodedPage::new(&page, Format::Plain);
-            assert_eq!(after_the_gap(&request(place(2), None), &page), place(from), "{what}");
+            assert_eq!(after_the_gap(&request(place(2), None), &page, page.through), place(from), "{what}");
         }
     }
 

@@ -3,10 +3,10 @@
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::{
-    publish::PublishError, subscriber::subscribe::SubscribeError, subscriber::subscription::Subscription,
-};
+use crate::{error::Error, subscriber::subscription::Subscription};
 
+/// The stream, with the headers that it needs.
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 impl IntoResponse for Subscription {
     fn into_response(self) -> Response {
         let mut response = http::Response::new(axum_core::body::Body::new(self));
@@ -15,68 +15,83 @@ impl IntoResponse for Subscription {
     }
 }
 
-/// 400 where the publisher has to change the event, 507 where the log has no space left, otherwise
-/// 503; the text gives the reason.
-impl IntoResponse for PublishError {
+/// The status says who has to change something; see [`Error`].
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        match self {
-            Self::Invalid(_) => (StatusCode::BAD_REQUEST, self.to_string()).into_response(),
-            Self::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, self.to_string()).into_response(),
-            Self::Overloaded | Self::Unavailable(_) | Self::Displaced(_) | Self::OutcomeUnknown(_) => {
-                try_again(self.to_string())
+        let status = match &self {
+            Self::Invalid(invalid) if invalid.is_excess() => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Invalid(_) | Self::NoTopics | Self::Since(_) | Self::TopicSinceId | Self::Key => {
+                StatusCode::BAD_REQUEST
             }
-        }
-    }
-}
-
-/// 400 where the request has to change, 503 where the log cannot be reached; the text gives the
-/// reason.
-impl IntoResponse for SubscribeError {
-    fn into_response(self) -> Response {
-        match self {
-            Self::NoMatchers | Self::Invalid(_) | Self::Since(_) => {
-                (StatusCode::BAD_REQUEST, self.to_string()).into_response()
+            Self::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Setting { .. } | Self::Threads(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            // A repeat without a key may publish twice, so none is asked for.
+            Self::OutcomeUnknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded
+            | Self::TooManyPatterns(_)
+            | Self::Displaced(_)
+            | Self::Unavailable(_)
+            | Self::Closed
+            | Self::Failed(_) => {
+                let retry_after = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+                return (StatusCode::SERVICE_UNAVAILABLE, retry_after, self.to_string()).into_response();
             }
-            Self::TooManyPatterns(_) | Self::Unavailable(_) => try_again(self.to_string()),
-        }
+        };
+        (status, self.to_string()).into_response()
     }
-}
-
-fn try_again(text: String) -> Response {
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, HeaderValue::from_static("1"))], text)
-        .into_response()
 }
 
 #[cfg(test)]
 mod tests {
-    use tidings_topic::Validator;
+    use std::error::Error as _;
+
+    use tidings_log::AppendError;
+    use tidings_topic::{NewEvent, Since};
 
     use super::*;
+    use crate::{Hub, Subscribe};
 
-    #[test]
-    fn an_invalid_event_is_a_bad_request() {
-        let invalid = Validator::default().topic("").expect_err("an empty topic");
-        assert_eq!(PublishError::from(invalid).into_response().status(), StatusCode::BAD_REQUEST);
+    #[tokio::test]
+    async fn what_the_caller_has_to_change_is_a_4xx() {
+        let hub = Hub::in_memory().await;
+        let many = (0..1_000).fold(NewEvent::new("chat", ""), |event, number| event.also(number.to_string()));
+        let refused = [
+            (400, hub.publish(NewEvent::new("", "")).await.expect_err("an empty topic")),
+            (413, hub.publish(many).await.expect_err("too many topics")),
+            (400, hub.publish(NewEvent::new("chat", "").key("two words")).await.expect_err("an invalid key")),
+            (400, hub.subscribe(Subscribe::default()).await.expect_err("no topic")),
+            (400, hub.subscribe(Subscribe::topics([""])).await.expect_err("an empty topic")),
+            (400, hub.subscribe(Subscribe::default().pattern("/(")).await.expect_err("no pattern")),
+            (400, {
+                let request = Subscribe::topics(["chat"]);
+                let request = request.resume(&http::HeaderMap::new(), Some("since=10min"));
+                hub.subscribe(request).await.expect_err("it names no start")
+            }),
+            (400, {
+                let request = Subscribe::default().topic_since("chat", Since::Id("order-1".to_owned()));
+                hub.subscribe(request).await.expect_err("an id of one topic")
+            }),
+        ];
+        for (status, error) in refused {
+            let text = error.to_string();
+            assert_eq!(error.into_response().status(), status, "{text}");
+        }
     }
 
     #[test]
     fn an_overloaded_hub_sends_retry_after() {
-        let response = PublishError::Overloaded.into_response();
+        let response = Error::Overloaded.into_response();
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }
 
+    /// The client of an application must not learn where the application stores its events.
     #[test]
-    fn a_subscription_without_topics_is_a_bad_request() {
-        assert_eq!(SubscribeError::NoMatchers.into_response().status(), StatusCode::BAD_REQUEST);
-    }
-
-    #[tokio::test]
-    async fn an_invalid_since_is_a_bad_request() {
-        let hub = crate::Hub::in_memory().await;
-        let chat = hub.validator().exact("chat").expect("a topic");
-        let request = crate::Subscribe::new([chat]).resume(&http::HeaderMap::new(), Some("since=10min"));
-        let refused = hub.subscribe(request).await.expect_err("it names no start");
-        assert_eq!(refused.into_response().status(), StatusCode::BAD_REQUEST);
+    fn what_the_store_reported_is_the_source_and_not_the_text() {
+        let error = Error::from(AppendError::Full("/var/lib/app: no space left on device".to_owned()));
+        assert!(!error.to_string().contains("/var"), "{error}");
+        assert!(error.source().expect("a source").to_string().contains("/var/lib/app"));
+        assert_eq!(error.into_response().status(), StatusCode::INSUFFICIENT_STORAGE);
     }
 }

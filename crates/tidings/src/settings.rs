@@ -19,10 +19,10 @@ pub struct HubSettings {
     /// downwards. Default: never.
     pub lifetime_max: Option<Duration>,
     /// Batches that are being appended to the log; one more is refused with
-    /// [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 10,000.
+    /// [`Error::Overloaded`](crate::Error::Overloaded). Default 10,000.
     pub appends_max: usize,
     /// Bytes that are being appended to the log; more are refused with
-    /// [`PublishError::Overloaded`](crate::PublishError::Overloaded). Default 64 MiB.
+    /// [`Error::Overloaded`](crate::Error::Overloaded). Default 64 MiB.
     pub appends_bytes_max: u64,
     /// Bytes in the log that the fan-out has not reached; beyond, appends wait. Default: half of
     /// what the log keeps, or 32 MiB where the log has no bound in bytes.
@@ -46,10 +46,10 @@ pub struct HubSettings {
     /// however the topic is spelled ([`PrivateTopics`](tidings_topic::PrivateTopics)).
     pub private_topics: Vec<TopicGlob>,
     /// Distinct URL Patterns that are subscribed to at the same time; a subscription with one more
-    /// is refused with [`SubscribeError::TooManyPatterns`](crate::SubscribeError::TooManyPatterns). Default 10,000.
+    /// is refused with [`Error::TooManyPatterns`](crate::Error::TooManyPatterns). Default 10,000.
     pub patterns_max: usize,
     /// Work of comparing one topic with patterns; a subscription whose patterns would exceed it is
-    /// refused with [`SubscribeError::TooManyPatterns`](crate::SubscribeError::TooManyPatterns). A
+    /// refused with [`Error::TooManyPatterns`](crate::Error::TooManyPatterns). A
     /// topic is compared with the patterns that have the same literal prefix: that of `/users/:id`
     /// is `/users/`; `/:id(\d+)` is compared with every topic. A pattern counts 10 without a regular
     /// expression, some 90 with a small and hundreds with a large one. Default 3,000: comparing

@@ -81,7 +81,7 @@ async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Resul
     let (hub, presence, routes) =
         tidings_chat::app(store.hub(), hosts, jiff::Zoned::now, |line| output::STDOUT.add(line.as_bytes()))
             .await
-            .map_err(Failure::runtime)?;
+            .map_err(|error| Failure::runtime(format!("{error:#}")))?;
     // The chat is written for axum's own server, which provides the client's address under another
     // type, and knows TCP only.
     let routes = routes.layer(map_request(async |mut request: Request| {

@@ -1,6 +1,7 @@
 //! `tidings serve`: the hub, put together from its parts.
 
 use std::{
+    error::Error as _,
     io::{self, IsTerminal},
     path::PathBuf,
     sync::Arc,
@@ -178,7 +179,11 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let settings = hub_settings(&config);
     #[cfg(unix)]
     warn_of_memory_limit(&config, &settings);
-    let hub = store.hub().validator(validator).settings(settings).start().await.map_err(Failure::runtime)?;
+    let hub = store.hub().validator(validator).settings(settings).start().await;
+    let hub = hub.map_err(|error| {
+        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+        Failure::runtime(format!("{error}{cause}"))
+    })?;
 
     let metrics = Arc::<ConnectionMetrics>::default();
     let bridges = Bridges::start(&config.bridges, &hub);

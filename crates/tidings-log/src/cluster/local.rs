@@ -83,6 +83,12 @@ impl fmt::Debug for LocalCluster {
     }
 }
 
+impl From<LocalCluster> for Arc<dyn Cluster> {
+    fn from(cluster: LocalCluster) -> Self {
+        Arc::new(cluster)
+    }
+}
+
 #[async_trait]
 impl Cluster for LocalCluster {
     async fn acquire(&self, key: &str, time: Duration) -> Result<Option<Lease>, ClusterError> {

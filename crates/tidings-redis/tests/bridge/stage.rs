@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use redis::{AsyncCommands, PushInfo, PushKind, aio::MultiplexedConnection};
 use tidings::{
-    Event, Hub, IdempotencyKey, Invalid, NewEvent, PublishError, Unavailable,
+    Error, Event, Hub, IdempotencyKey, Invalid, NewEvent, Unavailable,
     log::{Entry, Tail, TailItem, cluster::Cluster},
 };
 use tidings_redis::bridge::{Bridge, BridgeFigures, BridgeSettings, HubAccess, NotTaken};
@@ -42,7 +42,7 @@ impl HubAccess for LocalHub {
             return Err(NotTaken::Now("the answer was lost".to_owned()));
         }
         published.map(drop).map_err(|error| match error {
-            PublishError::Full(_) => NotTaken::Never(error.to_string()),
+            Error::Full(_) => NotTaken::Never(error.to_string()),
             _ => NotTaken::Now(error.to_string()),
         })
     }

@@ -130,6 +130,7 @@ async fn stream_request(
     let request = StreamRequest {
         matchers,
         start,
+        starts: native::starts(parameters)?,
         format: native::format(parameters)?,
         hello: parameters.switch("hello")?,
         tells_cursor: false,

@@ -102,6 +102,7 @@ fn read_event(app: &App, line: &str) -> Result<Event, Problem> {
             retry_millis: line.retry,
             private: line.private,
             except: line.except.as_deref().map(|text| connection_id("except", text)).transpose()?,
+            key: None,
         },
     )
 }

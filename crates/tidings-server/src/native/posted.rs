@@ -4,6 +4,8 @@
 //! A stream changes nothing at the hub, which is what QUERY (RFC 10008) says of a request: it is
 //! safe and idempotent, so a client or a proxy may repeat it. POST is for those that know no QUERY.
 
+use std::collections::BTreeMap;
+
 use axum::{extract::Request, response::Response};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -13,7 +15,13 @@ use super::{
     form_or_json::{self, FormOrJson, OneOrMany},
     query, stream_of,
 };
-use crate::{app::App, problem::Problem, publishing::body_bytes, query::Parameters, streams};
+use crate::{
+    app::App,
+    problem::{Problem, excerpt},
+    publishing::body_bytes,
+    query::Parameters,
+    streams,
+};
 
 /// A body in JSON. That of a form has the same names, repeated where there are several values.
 #[derive(Deserialize)]
@@ -25,9 +33,17 @@ struct Body {
     channel: OneOrMany,
     #[serde(default)]
     pattern: OneOrMany,
-    since: Option<String>,
+    since: Option<StartOrStarts>,
     format: Option<String>,
     hello: Option<bool>,
+}
+
+/// Where all topics start, or where each does that is named here; the others start now.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a string, or an object with a string for each topic, is expected")]
+enum StartOrStarts {
+    Start(String),
+    Starts(BTreeMap<String, String>),
 }
 
 /// The parameters of the URL count, too: some clients always add theirs there.
@@ -51,12 +67,29 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, Problem> {
         FormOrJson::Form(parameters) => return without_ticket(parameters),
         FormOrJson::Json(body) => body,
     };
+    let (start, mut starts) = match body.since {
+        None => (None, None),
+        Some(StartOrStarts::Start(text)) => (Some(text), None),
+        Some(StartOrStarts::Starts(starts)) => (None, Some(starts)),
+    };
     let mut pairs = Vec::new();
     for (name, texts) in [("topic", body.topic), ("channel", body.channel), ("pattern", body.pattern)] {
-        pairs.extend(Vec::<String>::from(texts).into_iter().map(|text| (name.to_owned(), text)));
+        for text in Vec::<String>::from(texts) {
+            let since =
+                starts.as_mut().map(|starts| starts.remove(&text).unwrap_or_else(|| "now".to_owned()));
+            pairs.push((name.to_owned(), text));
+            pairs.extend(since.map(|since| ("since".to_owned(), since)));
+        }
+    }
+    if let Some((text, _)) = starts.and_then(|mut starts| starts.pop_first()) {
+        let detail = format!(
+            "The `since` of the body names {}, which is none of its topics and patterns.",
+            excerpt(&text)
+        );
+        return Err(Problem::bad_request("since", detail));
     }
     let hello = body.hello.map(|hello| hello.to_string());
-    for (name, text) in [("since", body.since), ("format", body.format), ("hello", hello)] {
+    for (name, text) in [("since", start), ("format", body.format), ("hello", hello)] {
         pairs.extend(text.map(|text| (name.to_owned(), text)));
     }
     Ok(pairs.into_iter().collect())

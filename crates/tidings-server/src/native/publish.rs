@@ -79,5 +79,6 @@ fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
         retry_millis: parameters.single("retry")?.map(|text| retry_millis(app, text)).transpose()?,
         private: parameters.switch("private")?,
         except: parameters.single("except")?.map(|text| connection_id("except", text)).transpose()?,
+        key: None,
     })
 }

@@ -34,7 +34,7 @@ pub(crate) async fn summary(
     matcher: Matcher,
 ) -> Result<Response, Problem> {
     let filter = Filter { matchers: vec![matcher], grants: access.subscribe.clone() };
-    let snapshot = app.hub.last_events(app.settings.summary_events_max, &filter).await?;
+    let snapshot = app.hub.last_events(app.settings.summary_events_max, filter.clone()).await?;
     let matcher = &filter.matchers[0];
     let summary = Summary {
         topic: matcher.as_str(),

@@ -11,7 +11,7 @@ use axum::body::Body;
 use http::{Method, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use tidings::{Hub, HubSettings, MemoryLimits, Validator};
+use tidings::{Hub, HubSettings, MemoryLimits, Validator, log::Log};
 use tidings_replay_to_live::Random;
 use tidings_server::Settings;
 
@@ -88,8 +88,10 @@ impl World {
         settings.private_topics = vec!["staff-*".parse().expect("a glob")];
         settings.replay_page_bytes = *random.pick(&[1, 1_000, 128 * 1024]);
         settings.feed_bytes_max = *random.pick(&[0, 2_000, 1 << 20]);
-        let hub =
-            Hub::builder().shared_log(Arc::clone(&log) as _).validator(VALIDATOR.clone()).settings(settings);
+        let hub = Hub::builder()
+            .log(Arc::clone(&log) as Arc<dyn Log>)
+            .validator(VALIDATOR.clone())
+            .settings(settings);
         let hub = hub.start().await.expect("it starts");
         let (tenants, authenticator) = tenants(&mut random, &VALIDATOR);
         Self {

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidings_log::{Cursor, Entry};
 use tidings_sse::EventFields;
 
@@ -117,27 +117,30 @@ pub(crate) enum Notice {
 }
 
 /// Why events are no longer available.
-#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum GapReason {
-    /// They expired.
+#[non_exhaustive]
+pub enum GapReason {
+    /// They expired, or were deleted.
     Expired,
-    /// The cursor names no event that this subscriber may see.
+    /// The id from which the subscriber resumed names no event that it may see.
     Unknown,
-    /// The cursor is from another log, or this log lost its end.
+    /// The id is from another log, or this log lost its end.
     OtherLog,
 }
 
 /// Why a stream ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum EndReason {
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EndReason {
     /// The hub shuts down.
     Shutdown,
     /// The credential of this subscriber has expired.
     Expired,
-    /// The connection has reached the maximum age that the operator allows.
+    /// The stream has reached its maximum age.
     Lifetime,
-    /// The credential of this subscriber was revoked.
+    /// What this subscriber was granted was withdrawn ([`Hub::end`](crate::Hub::end)).
     Revoked,
 }
 

@@ -10,17 +10,14 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tidings_log::{Appended, Batch};
+use tidings_log::{AppendError, Appended, Batch};
 use tokio::{
     sync::{mpsc, oneshot},
     task::yield_now,
 };
 
-use super::{
-    PublishError,
-    queue::{Outcome, Queue, Waiting},
-};
-use crate::{hub::HubState, publish::pressure::AppendPermit};
+use super::queue::{Outcome, Queue, Waiting};
+use crate::{error::Error, hub::HubState, publish::pressure::AppendPermit};
 
 /// Bytes after which a group takes no further batch, so that no batch waits for an append without
 /// bounds.
@@ -31,7 +28,7 @@ const GROUP_BATCHES_MAX: usize = 1_024;
 impl HubState {
     /// Appends a batch, alone or with others. It is appended and accounted for whether or not this
     /// is polled to completion.
-    pub(super) async fn append(&self, batch: Batch, permit: AppendPermit) -> Result<Appended, PublishError> {
+    pub(super) async fn append(&self, batch: Batch, permit: AppendPermit) -> Result<Appended, Error> {
         let batch = match self.log.append_now(batch) {
             Ok(outcome) => {
                 self.account([(&outcome, permit.batch_bytes())]);
@@ -43,8 +40,7 @@ impl HubState {
         if self.committer.waiting.send(Waiting { batch, permit, publisher }).is_err() {
             return Err(super::closed(self));
         }
-        let unknown =
-            |_| PublishError::OutcomeUnknown("the hub failed while the event was stored".to_owned());
+        let unknown = |_| AppendError::OutcomeUnknown("the hub failed while the event was stored".to_owned());
         Ok(outcome.await.map_err(unknown)??)
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidings_topic::{Grants, Topic};
 use tokio::time::timeout;
 
-use crate::{PublishError, hub::Hub, publish::closed};
+use crate::{error::Error, hub::Hub, publish::closed};
 
 /// How long a deletion that the log has carried out waits for the caches at most. The writer needs
 /// as long as a publication takes to arrive. Beyond this time it is disconnected from the log, and
@@ -23,13 +23,13 @@ impl Hub {
     /// returns how many there were. No subscriber receives them any more, by any path or id. A
     /// subscriber that has not received them yet gets a gap notice. Events that are published
     /// afterwards are not affected.
-    pub async fn delete(&self, topic: &Topic) -> Result<u64, PublishError> {
+    pub async fn delete(&self, topic: &Topic) -> Result<u64, Error> {
         Ok(self.delete_covered(topic, &Grants::all()).await?.deleted)
     }
 
     /// The same, only for those events whose topics are all covered by these grants. The others are
     /// kept.
-    pub async fn delete_covered(&self, topic: &Topic, grants: &Grants) -> Result<Deletion, PublishError> {
+    pub async fn delete_covered(&self, topic: &Topic, grants: &Grants) -> Result<Deletion, Error> {
         let state = &self.state;
         if state.engine.is_closed() {
             return Err(closed(state));

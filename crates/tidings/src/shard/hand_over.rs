@@ -10,6 +10,7 @@ impl Subscription {
     /// response, are sent before the stream; the stream itself is sent in HTTP/1.1 chunks and ends
     /// with the last chunk and a shutdown of the connection. `early_bytes` is how many unexpected
     /// bytes the client has sent already.
+    #[doc(hidden)]
     pub fn drive_socket(self, socket: Socket, headers: Vec<u8>, early_bytes: usize) {
         let (hub, parts) = self.into_parts();
         let new_subscriber = NewSubscriber { wire: socket, headers, input_bytes: early_bytes, parts };

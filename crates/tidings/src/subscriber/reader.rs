@@ -17,6 +17,7 @@ use crate::{
     feed::feeds::Feeds,
     feed::frames::{Audience, Frame},
     replay::{ReplayRequest, Replayed},
+    subscriber::stages::Stages,
 };
 
 /// A subscriber's position, and everything that decides what it receives from there.
@@ -34,6 +35,8 @@ pub(crate) struct Reader {
     /// The epoch of the feeds when this reader last looked, which is before the page is read that
     /// it may be waiting for.
     looked_in: Epoch,
+    /// What is left of a history in which the matchers start one after the other.
+    stages: Option<Box<Stages>>,
     /// The log is in a later epoch than that, and has been read to its end: wait until the feeds
     /// leave theirs.
     waits_for_epoch: bool,
@@ -69,6 +72,7 @@ impl Reader {
             reported: Some(place.position),
             feeds: SmallVec::new(),
             looked_in: place.epoch,
+            stages: None,
             waits_for_epoch: false,
         };
         let filter = Arc::clone(&reader.filter);
@@ -101,6 +105,11 @@ impl Reader {
         led
     }
 
+    /// Continues from the log, where some of the matchers start later than others.
+    pub(crate) fn begin_with(&mut self, stages: Option<Box<Stages>>) {
+        self.stages = stages;
+    }
+
     /// Leaves the feeds.
     pub(crate) fn leave(&mut self, feeds: &Feeds) {
         for (feed, reader) in self.feeds.drain(..) {
@@ -114,6 +123,7 @@ impl Reader {
             filter: Arc::clone(&self.filter),
             connection: self.connection,
             feeds: std::mem::take(&mut self.feeds),
+            stages: self.stages.take(),
             ..*self
         }
     }
@@ -141,6 +151,9 @@ impl Reader {
         let head = feeds.head();
         let same_epoch = std::mem::replace(&mut self.looked_in, head.epoch) == head.epoch;
         self.waits_for_epoch &= same_epoch && self.place.epoch != head.epoch;
+        if self.stages.is_some() {
+            return Step::Replay;
+        }
         if self.place.epoch != head.epoch {
             return if self.waits_for_epoch { Step::Wait } else { Step::Replay };
         }
@@ -168,8 +181,10 @@ impl Reader {
 
     /// What a replay has to know to read the next page.
     pub(crate) fn replay_request(&self, feeds: &Feeds) -> ReplayRequest {
+        let stage = self.stages.as_ref().map(|stages| stages.current());
         ReplayRequest {
-            filter: Arc::clone(&self.filter),
+            filter: Arc::clone(stage.map_or(&self.filter, |stage| &stage.filter)),
+            until: stage.map(|stage| stage.until),
             format: self.format,
             connection: self.connection,
             place: self.place,
@@ -184,6 +199,18 @@ impl Reader {
     pub(crate) fn replayed(&mut self, page: &Replayed) {
         self.place = page.place;
         self.reported = page.reported;
+        self.stages = self.stages.take().and_then(|stages| {
+            if page.place.epoch != stages.epoch {
+                // Positions of one epoch mean nothing in another: all matchers continue here.
+                return None;
+            }
+            if !page.at_end && page.place.position < stages.current().until {
+                return Some(stages);
+            }
+            // What the next matchers missed before they start is no gap.
+            self.reported = self.reported.max(Some(stages.current().until));
+            stages.next()
+        });
         // The page is at least as new as the feeds were then. The feeds may be newer than the page
         // by now.
         self.waits_for_epoch = page.at_end && page.place.epoch != self.looked_in;

@@ -1,11 +1,11 @@
 //! Where a new subscription starts: from the start of a request to a position in the log.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use tidings_log::{Bounds, Cursor, Located, Log, Position, Unavailable};
 use tidings_topic::{EventId, Filter, Since, Validator};
 
-use crate::feed::encode::GapReason;
+use crate::{feed::encode::GapReason, subscriber::stages::Stages};
 
 /// Bytes of the log that `since=-50` searches at most. Fewer events than requested are found when
 /// they are further back.
@@ -81,6 +81,33 @@ pub(crate) async fn find(
             }
         }
     })
+}
+
+/// Finds where each group of matchers starts, and the order in which history is read for them.
+pub(crate) async fn find_all(
+    log: &dyn Log,
+    validator: &Validator,
+    groups: &[(Since, Arc<Filter>)],
+) -> Result<(Start, Option<Box<Stages>>), Unavailable> {
+    for _ in 0..LOOKUPS_MAX {
+        let mut starts = Vec::new();
+        for (since, filter) in groups {
+            starts.push((find(log, validator, since, filter).await?, filter));
+        }
+        // The log may lose its end between two of these.
+        let epoch = starts[0].0.place.epoch;
+        if starts.iter().all(|(start, _)| start.place.epoch == epoch) {
+            starts.sort_by_key(|(start, _)| start.place.position);
+            let stages =
+                Stages::new(epoch, starts.iter().map(|(start, filter)| (start.place.position, *filter)));
+            let at_end = starts.iter().all(|(start, _)| start.at_end);
+            let (first, _) = starts.swap_remove(0);
+            return Ok((Start { at_end, ..first }, stages));
+        }
+    }
+    Err(Unavailable(format!(
+        "the log lost events {LOOKUPS_MAX} times during the lookup of a start; try again"
+    )))
 }
 
 /// Looks up a publisher's own id, and the bounds at that time. The id of an event that the

@@ -25,6 +25,7 @@ use tidings_topic::{ConnectionId, EventId, Since};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
+    error::Error,
     feed::encode::{EndReason, Notice},
     hub::Hub,
     jitter::{FAR_AWAY, jittered, jittered_millis, random_share},
@@ -35,7 +36,7 @@ use crate::{
     subscriber::parts::Parts,
     subscriber::reader::{Reader, Step},
     subscriber::start::{self, Start},
-    subscriber::subscribe::{Subscribe, SubscribeError},
+    subscriber::subscribe::{Checked, Subscribe},
 };
 
 /// The answer to one subscriber: an endless [`Stream`] of bytes and an [`http_body::Body`] of type
@@ -88,38 +89,54 @@ impl Resumed {
 
 impl Hub {
     /// Subscribes. The subscription receives every matching event from its start on, in the order
-    /// of the log, each once.
-    pub async fn subscribe(&self, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        let state = &self.state;
-        if let Some(error) = request.misread {
-            return Err(error.into());
-        }
-        if request.filter.matchers.is_empty() {
-            return Err(SubscribeError::NoMatchers);
-        }
-        state.validator.matchers_count(request.filter.matchers.len())?;
-        let start = start::find(&*state.log, &state.validator, &request.since, &request.filter).await?;
-        let has_cursor = matches!(request.since, Since::Id(_) | Since::Earliest);
-        Subscription::open(self.clone(), request, start, has_cursor).await
+    /// of the log, each once. A text is the name of the one topic.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// use futures_util::StreamExt;
+    /// use tidings::{Hub, NewEvent, Since, Subscribe};
+    ///
+    /// let hub = Hub::in_memory().await;
+    /// hub.publish(NewEvent::new("chat", "hello")).await?;
+    /// let mut stream = hub.subscribe(Subscribe::topics(["chat"]).since(Since::Last(10))).await?;
+    /// let preface = stream.next().await.expect("a stream begins with a comment");
+    /// let event = stream.next().await.expect("the event");
+    /// assert!(event.ends_with(b"data: hello\n\n"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn subscribe(&self, request: impl Into<Subscribe>) -> Result<Subscription, Error> {
+        Subscription::open(self.clone(), request.into(), Audience::Outside).await
     }
 }
 
+/// Who reads a subscription.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Audience {
+    /// A client, which is present.
+    Outside,
+    /// The application itself.
+    Inside,
+}
+
 impl Subscription {
-    async fn open(
-        hub: Hub,
-        request: Subscribe,
-        start: Start,
-        asked_for_history: bool,
-    ) -> Result<Self, SubscribeError> {
+    pub(crate) async fn open(hub: Hub, mut request: Subscribe, audience: Audience) -> Result<Self, Error> {
+        let Checked { filter, starts } = request.check(&hub).await?;
         let state = &hub.state;
         let engine = &state.engine;
+        let (start, stages) = start::find_all(&*state.log, &state.validator, &starts).await?;
+        let (since, _) = &starts[0];
+        let requested_id = if let Since::Id(id) = since { Some(id.clone()) } else { None };
+        let has_cursor = starts.len() == 1 && matches!(since, Since::Id(_) | Since::Earliest);
         let waker = Arc::new(AtomicWaker::new());
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).expect("the system provides random numbers");
         let connection = ConnectionId::from_random(bits);
-        let filter = Arc::new(request.filter);
         let mut reader = Reader::join(&engine.feeds, filter, request.format, connection, &waker)?;
-        let membership = state.presence.join(connection, &reader.filter.matchers, request.label);
+        reader.begin_with(stages);
+        let membership = (audience == Audience::Outside)
+            .then(|| state.presence.join(connection, &reader.filter.matchers, request.label));
 
         let now = Instant::now();
         let settings = &engine.settings;
@@ -148,11 +165,11 @@ impl Subscription {
             ended: false,
             ends_when_caught_up: false,
             is_to_end: None,
-            membership: Some(membership),
+            membership,
             hub,
         };
         let page = if has_history {
-            Some(subscription.first_page(start, request.requested_id, asked_for_history).await?)
+            Some(subscription.first_page(start, requested_id, has_cursor).await?)
         } else {
             None
         };
@@ -166,14 +183,14 @@ impl Subscription {
         &mut self,
         start: Start,
         requested: Option<String>,
-        asked_for_history: bool,
+        has_cursor: bool,
     ) -> Result<Replayed, Unavailable> {
         self.reader.place = start.place;
         self.reader.reported = start.promises.then_some(start.place.position);
         self.sent = start.place;
         let request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
         let page = self.hub.state.engine.first_page(request).await?;
-        if asked_for_history {
+        if has_cursor {
             let found = start.found.filter(|_| page.gap.is_none());
             self.resumed_from = Some(found.map_or(Resumed::Earliest, Resumed::After));
         }
@@ -210,18 +227,21 @@ impl Subscription {
     }
 
     /// Where this subscription was resumed, if the request had a cursor.
+    #[doc(hidden)]
     pub fn resumed_from(&self) -> Option<&Resumed> {
         self.resumed_from.as_ref()
     }
 
     /// The position of this subscription as a generated event id: a subscription that starts after
     /// it receives the events that this one has not received yet.
+    #[doc(hidden)]
     pub fn place(&self) -> EventId {
         self.sent.to_event_id()
     }
 
     /// From now on the stream ends as soon as everything due has been sent: for a client that has
     /// ended its side of the connection after its request.
+    #[doc(hidden)]
     pub fn end_when_caught_up(&mut self) {
         self.ends_when_caught_up = true;
     }
@@ -257,7 +277,19 @@ impl Subscription {
         Some(bytes)
     }
 
-    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Whether everything that is in the feeds has been sent.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.backlog.control_frames.is_empty()
+            && self.backlog.page.is_none()
+            && self.replay.is_none()
+            && self.sent == self.hub.state.engine.feeds.head()
+    }
+
+    pub(super) fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if self.ended {
             return Poll::Ready(None);
         }

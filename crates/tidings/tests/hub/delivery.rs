@@ -115,7 +115,7 @@ async fn a_private_event_reaches_only_granted_subscribers_live_and_replayed() {
         assert_eq!(listener.data(1).await, ["public"]);
     }
     let filter = Filter { matchers: vec![hub.validator().exact("a").expect("valid")], grants: Grants::NONE };
-    assert_eq!(hub.last_events(10, &filter).await.expect("a snapshot").entries, []);
+    assert_eq!(hub.last_events(10, filter).await.expect("a snapshot").entries, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +290,7 @@ async fn nothing_is_missing_between_a_snapshot_and_a_subscription_after_it() {
     let hub = hub().await;
     publish_numbers(&hub, "chat", 1, 4).await;
     let filter = Filter::everything_public();
-    let snapshot = hub.last_events(2, &filter).await.expect("a snapshot");
+    let snapshot = hub.last_events(2, filter).await.expect("a snapshot");
     let data: Vec<_> = snapshot.entries.iter().map(|entry| entry.event.data.clone()).collect();
     assert_eq!(data, numbers(3, 4));
     publish_numbers(&hub, "chat", 5, 6).await;

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use tidings::{Hub, HubSettings, MemoryLimits, MemoryLog, NewEvent, PublishError, Since};
+use tidings::{Error, Hub, HubSettings, MemoryLimits, MemoryLog, NewEvent, Since};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::stage::{
@@ -284,7 +284,7 @@ async fn closing_ends_every_stream_with_a_notice_and_refuses_to_publish() {
     assert_eq!(end.notice("reconnect")["reason"], "shutdown");
     assert_eq!(after, Received::End);
     let refused = hub.publish(tidings::NewEvent::new("chat", "x")).await;
-    assert!(matches!(refused, Err(tidings::PublishError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
     assert!(hub.health().await.is_err());
     let mut late = open(&hub).await;
     assert_eq!(late.next().await.notice("reconnect")["reason"], "shutdown");
@@ -344,7 +344,7 @@ async fn a_handover_ends_streams_one_by_one_and_the_new_hub_has_the_rest() {
     late.next().await.notice("reconnect");
     sleep_until(began + OVER).await;
     let refused = hub.publish(tidings::NewEvent::new("chat", "x")).await;
-    assert!(matches!(refused, Err(tidings::PublishError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
     assert!(hub.health().await.is_err());
 }
 
@@ -389,10 +389,7 @@ async fn a_panic_in_the_fan_out_closes_the_hub_and_blocks_no_publisher() {
     log.tail_panics.store(true, Ordering::SeqCst);
     log.tail_runs.send_replace(true);
     let refused = timeout(Duration::from_secs(1), waiting).await.expect("released").expect_err("refused");
-    assert!(
-        matches!(&refused, PublishError::Unavailable(why) if why.contains("the fan-out has ended")),
-        "{refused}"
-    );
+    assert!(matches!(&refused, Error::Failed(why) if why.contains("the fan-out has ended")), "{refused}");
     let retry = listener.next_item().await;
     assert!(matches!(retry, Received::Retry(_)), "{retry:?}");
     assert_eq!(listener.next().await.notice("reconnect")["reason"], "shutdown");
@@ -411,11 +408,11 @@ async fn a_panic_while_appending_closes_the_hub_and_leaves_the_outcome_unknown()
     let hub = hub_on(&log, |_| {}).await;
     log.appends_panic.store(true, Ordering::SeqCst);
     let unknown = hub.publish(NewEvent::new("chat", "1")).await;
-    assert!(matches!(unknown, Err(PublishError::OutcomeUnknown(_))), "{unknown:?}");
+    assert!(matches!(unknown, Err(Error::OutcomeUnknown(_))), "{unknown:?}");
     let failure = hub.failure().expect("it has failed");
     assert!(failure.contains("the append was to panic"), "{failure}");
     let refused = hub.publish(NewEvent::new("chat", "2")).await;
-    assert!(matches!(&refused, Err(PublishError::Unavailable(why)) if why == failure), "{refused:?}");
+    assert!(matches!(&refused, Err(Error::Failed(why)) if why == failure), "{refused:?}");
 }
 
 #[tokio::test(start_paused = true)]

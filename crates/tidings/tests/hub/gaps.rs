@@ -295,5 +295,6 @@ async fn lookups_in_a_log_that_keeps_losing_events_are_bounded() {
     let hub = hub_on(&log, |_| {}).await;
     log.losses_to_find.store(usize::MAX, Ordering::SeqCst);
     let error = hub.subscribe(to(&hub, &["chat"]).since(since_id("mine"))).await.expect_err("no answer");
-    assert!(error.to_string().contains("lost events 4 times"), "{error}");
+    let tidings::Error::Unavailable(cause) = error else { panic!("{error}") };
+    assert!(cause.to_string().contains("lost events 4 times"), "{cause}");
 }

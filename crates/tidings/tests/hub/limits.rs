@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::join_all};
-use tidings::{Hub, HubSettings, MemoryLog, NewEvent, Presence, PublishError, Since, SubscribeError};
+use tidings::{Error, Hub, HubSettings, MemoryLog, NewEvent, Presence, Since};
 use tokio::time::sleep;
 
 use crate::stage::{
@@ -51,17 +51,17 @@ async fn one_batch_too_many_in_flight_is_refused() {
     let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(publish(&hub, "chat", "x"))).collect();
     assert!(waiting.iter_mut().all(|publish| publish.now_or_never().is_none()));
     let refused = hub.publish(NewEvent::new("chat", "x")).await;
-    assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     // A publisher that gives up leaves a batch in flight all the same.
     waiting.pop();
     let refused = hub.publish(NewEvent::new("chat", "x")).await;
-    assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     log.appends_run.send_replace(true);
     // The permit is returned when the task that took over the abandoned batch has run.
-    let mut published = Err(PublishError::Overloaded);
+    let mut published = Err(Error::Overloaded);
     for _ in 0..1_000 {
         published = hub.publish(NewEvent::new("chat", "x")).await;
-        if !matches!(published, Err(PublishError::Overloaded)) {
+        if !matches!(published, Err(Error::Overloaded)) {
             break;
         }
         settle().await;
@@ -123,7 +123,7 @@ async fn too_many_bytes_in_flight_are_refused_but_one_large_batch_passes() {
     let mut waiting = Box::pin(publish(&hub, "chat", "x".repeat(6_000)));
     assert!((&mut waiting).now_or_never().is_none());
     let refused = hub.publish(NewEvent::new("chat", "x".repeat(6_000))).await;
-    assert!(matches!(refused, Err(PublishError::Overloaded)), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Overloaded)), "{refused:?}");
     log.appends_run.send_replace(true);
     waiting.await;
 }
@@ -194,7 +194,7 @@ async fn a_subscription_is_refused_while_its_history_cannot_be_read() {
     let hub = hub_on(&log, |_| {}).await;
     *log.before_read.lock().expect("no thread panicked") = Some(tidings_delayed_log::DelayedLog::go_down);
     let refused = hub.subscribe(to(&hub, &["chat"]).since(Since::Earliest)).await;
-    assert!(matches!(refused, Err(SubscribeError::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
     assert_eq!((hub.stats().subscribers, hub.stats().feeds), (0, 0));
 }
 

@@ -8,3 +8,4 @@ mod gaps;
 mod limits;
 mod sockets;
 mod stage;
+mod starts;

@@ -180,7 +180,7 @@ pub(crate) async fn hub_on(log: &Arc<StageLog>, change: impl FnOnce(&mut HubSett
     let mut settings = HubSettings::default();
     change(&mut settings);
     Hub::builder()
-        .log(OnStage(Arc::clone(log)))
+        .log(Arc::new(OnStage(Arc::clone(log))) as Arc<dyn Log>)
         .settings(settings)
         .start()
         .await

@@ -204,9 +204,9 @@ impl Stage {
     }
 
     pub(super) async fn open(&mut self, ask: Subscribe, begins_at: usize, room: usize) -> usize {
-        let filter = ask.filter.clone();
         let subscription = self.hub.subscribe(ask).await.expect("memory is there");
         let (_, parts) = subscription.into_parts();
+        let filter = tidings_topic::Filter::clone(&parts.reader.filter);
         let socket = Socket::default();
         socket.peer().room = room;
         socket.peer().record_bytes = self.record_bytes;
