@@ -43,6 +43,7 @@ demo: ## Build Tidings and run the chat; it prints its address
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
 	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-testkit
+	$(CARGO) build --locked -p tidings-adopt-axum -p tidings-example-notifications
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site ../clients/node/test/*.test.mjs
