@@ -65,7 +65,7 @@ test('every command of docs/subscribing.md receives the last events, and those t
   const hub = await Hub.start(t, 'serve');
   await hub.publish('chat', 'before');
   const commands = blocks(read('docs/subscribing.md')).filter(({ language }) => language === 'sh');
-  assert.equal(commands.length, 3);
+  assert.equal(commands.length, 4);
   const screens = commands.map(({ code }) => {
     const output = new Journal();
     const command = code.replaceAll('http://127.0.0.1:8080', hub.origin).replace(/^curl /, 'exec curl -sS ');
@@ -76,6 +76,6 @@ test('every command of docs/subscribing.md receives the last events, and those t
     return { command, shows: (wanted) => output.until(`${wanted} after ${command}`, () => output.entries.join('').includes(wanted)) };
   });
   for (const screen of screens) await screen.shows('data: before\n');
-  await hub.publish('news', 'after');
+  for (const topic of ['news', 'typing']) await hub.publish(topic, 'after');
   for (const screen of screens) await screen.shows('data: after\n');
 });
