@@ -194,7 +194,17 @@ mod tests {
             |(topics, data, (id, event_type, retry_millis), private, except)| {
                 let id = id.map(|id| format!("id-{id}"));
                 let except = except.map(ConnectionId::from_random);
-                let new = NewEvent { topics, data, id, event_type, retry_millis, private, except, key: None };
+                let new = NewEvent {
+                    topics,
+                    data,
+                    id,
+                    event_type,
+                    retry_millis,
+                    private,
+                    except,
+                    ephemeral: false,
+                    key: None,
+                };
                 Validator::default().event(new).expect("a valid event")
             },
         )

@@ -63,8 +63,8 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     let event = read_event(app, &parts, body).await?;
     let request = PublishRequest { events: vec![event], key };
     let published = publishing::publish(app, &access, request).await?;
-    let id = published.first().map(|published| published.id.to_string()).unwrap_or_default();
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id).into_response())
+    let id = published.into_iter().find_map(|published| published.id).expect("a stored event has an id");
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id.to_string()).into_response())
 }
 
 async fn stream_request(app: &App, parts: &Parts, access: &Access) -> Result<StreamRequest, Problem> {
@@ -131,6 +131,13 @@ async fn read_event<B: Body<Data = Bytes>>(app: &App, parts: &Parts, body: B) ->
             format!("The form has {} fields; the limit is {FIELDS_MAX}.", fields.len()),
         ));
     }
+    // A receipt of this protocol is an id, and an ephemeral event has none.
+    if fields.contains("ephemeral") {
+        return Err(Problem::bad_request(
+            "ephemeral",
+            "The Mercure protocol has no ephemeral events: publish this one with `POST /topics/{topic}?ephemeral=true`.",
+        ));
+    }
     // Unknown fields are ignored; `private` counts when it is present, whatever its value. An empty
     // id or type is ignored.
     let text =
@@ -146,6 +153,7 @@ async fn read_event<B: Body<Data = Bytes>>(app: &App, parts: &Parts, body: B) ->
             private: fields.contains("private"),
             except: None,
             key: None,
+            ephemeral: false,
         },
     )
 }

@@ -187,6 +187,12 @@ impl Collector for HubCollector {
         )?;
         counter(
             &mut encoder,
+            "ephemeral_dropped",
+            "Ephemeral events that were not delivered here, or not sent to other hubs",
+            stats.ephemeral_dropped,
+        )?;
+        counter(
+            &mut encoder,
             "stored_events_rejected",
             "Invalid entries that were read from the store and not delivered",
             stats.rejected,

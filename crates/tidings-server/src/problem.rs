@@ -152,6 +152,11 @@ impl Problem {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
             Error::Invalid(invalid) => Self::of_event(&invalid),
+            Error::EphemeralWithKey => Self::bad_request(
+                "ephemeral",
+                "Ephemeral events cannot be published under an `Idempotency-Key`: they are not stored, so a repeat would \
+                 not be recognised. Leave the header out.",
+            ),
             Error::Overloaded => Self::new(
                 unavailable,
                 "overload",

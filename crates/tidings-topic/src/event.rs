@@ -139,8 +139,8 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
-/// A valid event, as it is stored in the log. Only a [`Validator`](crate::Validator) creates one,
-/// from a [`NewEvent`].
+/// A valid event, as it is stored in the log, unless it is [ephemeral](Self::ephemeral). Only a
+/// [`Validator`](crate::Validator) creates one, from a [`NewEvent`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Event {
@@ -159,6 +159,8 @@ pub struct Event {
     pub private: bool,
     /// Not delivered to this connection.
     pub except: Option<ConnectionId>,
+    /// Delivered to subscribers that are connected now, and never stored.
+    pub ephemeral: bool,
 }
 
 impl Event {
@@ -200,6 +202,8 @@ pub struct NewEvent {
     /// The idempotency key of its publication, which is not a part of the event: a
     /// [`Validator`](crate::Validator) ignores it.
     pub key: Option<String>,
+    /// Whether it is delivered live only, see [`ephemeral`](Self::ephemeral()).
+    pub ephemeral: bool,
 }
 
 impl NewEvent {
@@ -255,6 +259,16 @@ impl NewEvent {
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// Makes the event ephemeral: subscribers that are connected now receive it at most once, and
+    /// it is neither stored nor replayed. For what is worth nothing a moment later, such as typing
+    /// indicators, cursors and progress. It cannot have an id of its own, because no client could
+    /// resume from it.
+    #[must_use]
+    pub fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
         self
     }
 }

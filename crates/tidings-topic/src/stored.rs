@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// An event as a log stores it: the texts of an [`Event`], borrowed from the event or from the
-/// bytes that were read.
+/// bytes that were read. Whether an event is ephemeral is no part of it: such events are not stored.
 ///
 /// ```
 /// use tidings_topic::{NewEvent, StoredEvent, Validator};
@@ -55,6 +55,7 @@ impl<'a> StoredEvent<'a> {
             retry_millis: self.retry_millis.map(bounded_retry_millis),
             private: self.private,
             except: self.except,
+            ephemeral: false,
         })
     }
 }

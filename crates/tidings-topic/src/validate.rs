@@ -116,6 +116,14 @@ impl Validator {
             return Err(Invalid::excess(Field::Topic, new.topics.len(), self.topics_max));
         }
         let topics = new.topics.iter().map(|topic| self.topic(topic)).collect::<Result<_, _>>()?;
+        if let Some(id) = new.id.as_deref().filter(|_| new.ephemeral) {
+            return Err(Invalid::new(
+                Field::Id,
+                id,
+                "is of an ephemeral event, which cannot have an id of its own: it is not stored, so no client could \
+                 resume from it; omit the id",
+            ));
+        }
         Ok(Event {
             topics,
             data: new.data,
@@ -124,6 +132,7 @@ impl Validator {
             retry_millis: new.retry_millis.map(bounded_retry_millis),
             private: new.private,
             except: new.except,
+            ephemeral: new.ephemeral,
         })
     }
 

@@ -298,6 +298,15 @@ fn ids_reserved_for_the_hub_are_refused_mercure_17() {
 // (RFC 9110, section 5.5). The stripped id was unknown at each reconnect, which caused a false gap
 // notice and a replay of the complete history.
 #[test]
+fn an_ephemeral_event_cannot_have_an_id_of_its_own() {
+    let event = |new: NewEvent| Validator::default().event(new.ephemeral());
+    assert!(event(NewEvent::new("chat", "x")).expect("valid").ephemeral);
+    let refused = event(NewEvent::new("chat", "x").id("own")).expect_err("nobody could resume from it");
+    assert_eq!(refused.field(), "id");
+    assert!(refused.to_string().starts_with("the id `own` is of an ephemeral event"), "{refused}");
+}
+
+#[test]
 fn an_id_that_a_header_does_not_preserve_is_refused() {
     let validator = Validator::default();
     for blank in [" ", "\t", "  ", "\u{a0}", "\u{2028}", "\u{3000}"] {

@@ -26,8 +26,9 @@ use crate::{
     hub::{Hub, HubState, Task},
     presence::{Presence, PresenceHook, PresenceRegistry},
     publish::deletions::Deletions,
+    publish::ephemeral::Ephemeral,
     publish::pressure::Pressure,
-    publish::{committer::commit, queue::Committer},
+    publish::{broadcast, committer::commit, queue::Committer},
     settings::HubSettings,
 };
 
@@ -156,6 +157,14 @@ impl HubBuilder {
         self
     }
 
+    /// Bytes of ephemeral events that wait to be delivered here, and the same of those that wait to be
+    /// sent to other hubs; beyond, the oldest are dropped. Default 4 MiB.
+    #[must_use]
+    pub fn ephemeral_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.ephemeral_bytes_max = bytes;
+        self
+    }
+
     /// Encoded events that the hub keeps for subscribers that are nearly up to date; one that is
     /// further behind reads the log. Default 16 MiB.
     #[must_use]
@@ -253,6 +262,7 @@ impl HubBuilder {
                 lag_bytes_max,
             )),
             presence: PresenceRegistry::new(self.presence),
+            ephemeral: Ephemeral::new(settings.ephemeral_bytes_max, self.cluster.is_some()),
             is_clustered: self.cluster.is_some(),
             cluster: self.cluster.unwrap_or_else(|| Arc::new(LocalCluster::default())),
             lag_bytes_max,
@@ -266,10 +276,17 @@ impl HubBuilder {
             shards,
             engine,
         });
-        let tasks = [
+        let mut tasks = vec![
             Task::start(fan_out(Arc::clone(&state), tail, writer)),
             Task::start(vital("appending", Arc::clone(&state), |state| commit(state, queue))),
         ];
+        if state.is_clustered {
+            // Before the first publication, so that none of what this hub's clients do is missed.
+            let messages = broadcast::listen(&state).await;
+            let receive = |state| broadcast::receive(state, messages);
+            tasks.push(Task::start(vital("broadcasting", Arc::clone(&state), broadcast::send)));
+            tasks.push(Task::start(vital("receiving broadcasts", Arc::clone(&state), receive)));
+        }
         Ok(Hub::new(state, tasks))
     }
 }

@@ -47,6 +47,11 @@ pub enum Error {
         "an idempotency key has 1 to 255 visible ASCII characters; that of a batch is the key of its first event, and of no other"
     )]
     Key,
+    /// Ephemeral events alone were to be published under an idempotency key.
+    #[error(
+        "ephemeral events cannot be published under an idempotency key: they are not stored, so a repeat would not be recognised"
+    )]
+    EphemeralWithKey,
     /// More is being published, or compiled, than the hub can accept: nothing was done. Try again a
     /// little later.
     #[error("the hub has too much to do at once; try again in a moment")]

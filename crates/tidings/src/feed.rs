@@ -1,6 +1,6 @@
 //! From the tail of the log to bytes that are ready to be sent, in this order: the [`fan_out`] task
 //! follows the log, [`feeds`] finds the feeds of an event, [`encode`] writes it, [`frames`] holds what
-//! is written, and a [`feed`] hands it to its readers.
+//! is written, and a [`feed`] hands it to its readers. [`place`] says where something is in there.
 
 pub(crate) mod encode;
 pub(crate) mod fan_out;
@@ -8,3 +8,4 @@ pub(crate) mod fan_out;
 pub(crate) mod feed;
 pub(crate) mod feeds;
 pub(crate) mod frames;
+pub(crate) mod place;

@@ -17,7 +17,8 @@ use tokio::{task::JoinHandle, time::Instant};
 use crate::shard::driver::Shards;
 use crate::{
     compiler::Compiler, engine::Engine, error::Error, presence::PresenceRegistry, presence::PresenceStream,
-    publish::deletions::Deletions, publish::pressure::Pressure, publish::queue::Committer,
+    publish::deletions::Deletions, publish::ephemeral::Ephemeral, publish::pressure::Pressure,
+    publish::queue::Committer,
 };
 
 /// A server-push hub: publish an event once, and every subscriber of its topic receives it.
@@ -59,7 +60,7 @@ impl Hub {
     /// Whether an event with these topics is private whatever its publisher requests
     /// ([`HubSettings::private_topics`](crate::HubSettings::private_topics)).
     pub fn are_private(&self, topics: &[Topic]) -> bool {
-        self.state.private_topics.load().cover_any(topics)
+        self.state.are_private(topics)
     }
 
     /// Replaces the topics on which every event is private
@@ -188,10 +189,11 @@ impl Hub {
         self.state.is_clustered
     }
 
-    /// Whether the feeds hold everything up to this end of the log.
+    /// Whether the feeds hold everything up to this end of the log, and all ephemeral events.
     pub(crate) fn has_fanned_out(&self, end: Cursor) -> bool {
-        let head = self.state.engine.feeds.head();
-        head.epoch == end.epoch && head.position >= end.position
+        let head = self.state.engine.feeds.head().log;
+        let waits = self.state.ephemeral.live.of_oldest(|_| ()).is_some();
+        !waits && head.epoch == end.epoch && head.position >= end.position
     }
 
     /// Statistics for metrics.
@@ -200,6 +202,7 @@ impl Hub {
         HubStats {
             subscribers: self.state.presence.count(),
             published: self.state.published.load(Ordering::Relaxed),
+            ephemeral_dropped: self.state.ephemeral.dropped(),
             feeds,
             patterns: self.state.engine.feeds.pattern_count(),
             feed_bytes,
@@ -217,6 +220,9 @@ pub struct HubStats {
     pub subscribers: usize,
     /// Events published through this process since it started.
     pub published: u64,
+    /// Ephemeral events that this process has not delivered to its subscribers, or not sent to the
+    /// other hubs, because too many were waiting or the other hubs could not be reached.
+    pub ephemeral_dropped: u64,
     /// Distinct matchers and formats that are subscribed to.
     pub feeds: usize,
     /// Distinct URL Patterns that are subscribed to.
@@ -247,10 +253,18 @@ pub(crate) struct HubState {
     pub(crate) pressure: Arc<Pressure>,
     pub(crate) committer: Committer,
     pub(crate) deletions: Deletions,
+    pub(crate) ephemeral: Ephemeral,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
     #[cfg(target_os = "linux")]
     pub(crate) shards: Shards,
+}
+
+impl HubState {
+    /// Whether an event with these topics is private whatever its publisher requests.
+    pub(crate) fn are_private(&self, topics: &[Topic]) -> bool {
+        self.private_topics.load().cover_any(topics)
+    }
 }
 
 /// A task of the hub, ended with it.

@@ -3,24 +3,30 @@
 //! A publisher is answered when its events are in the log. The fan-out comes after that, and
 //! affects publishers in one way only: [`Pressure`](crate::publish::pressure::Pressure). An append that has
 //! begun runs to completion, also when the publisher does not wait for it
-//! ([`committer`]).
+//! ([`committer`]). [Ephemeral](ephemeral) events bypass the log, and their publishers never wait.
 
+pub(crate) mod broadcast;
 pub(crate) mod committer;
 pub(crate) mod delete;
 pub(crate) mod deletions;
+pub(crate) mod ephemeral;
 pub(crate) mod pressure;
 pub(crate) mod queue;
+
+use std::sync::atomic::Ordering;
 
 use tidings_log::{Appended, Batch, IdempotencyKey};
 use tidings_topic::{Event, EventId, NewEvent};
 
+use self::ephemeral::{Ephemeral, LiveEvent};
 use crate::{
     error::Error,
     hub::{Hub, HubState},
 };
 
 impl Hub {
-    /// Publishes one event. When this returns, the event is in the log.
+    /// Publishes one event. When this returns, the event is in the log, unless it is
+    /// [ephemeral](NewEvent::ephemeral()): then it is on its way to those who are connected.
     ///
     /// With an idempotency [key](NewEvent::key) it can be repeated: a repeat within the log's window
     /// publishes nothing and returns the id of the first publication.
@@ -79,9 +85,6 @@ impl Hub {
         mut events: Vec<Event>,
         key: Option<IdempotencyKey>,
     ) -> Result<Vec<Published>, Error> {
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
         let state = &self.state;
         if state.engine.is_closed() {
             return Err(closed(state));
@@ -89,6 +92,47 @@ impl Hub {
         for event in &mut events {
             event.private |= self.are_private(&event.topics);
         }
+        if !events.iter().any(|event| event.ephemeral) {
+            return self.store(events, key).await;
+        }
+        let order: Vec<_> = events.iter().map(|event| event.ephemeral).collect();
+        let (ephemeral, stored): (Vec<_>, Vec<_>) = events.into_iter().partition(|event| event.ephemeral);
+        if stored.is_empty() && key.is_some() {
+            return Err(Error::EphemeralWithKey);
+        }
+        let published = self.store(stored, key).await?;
+        if published.iter().any(|published| published.duplicate) {
+            return Ok(published);
+        }
+        self.publish_ephemeral(ephemeral);
+        let mut published = published.into_iter();
+        let receipts = order.into_iter().map(|is_ephemeral| {
+            if is_ephemeral { Published::EPHEMERAL } else { published.next().expect("one for each") }
+        });
+        Ok(receipts.collect())
+    }
+
+    fn publish_ephemeral(&self, events: Vec<Event>) {
+        let state = &self.state;
+        let Ephemeral { outgoing, .. } = &state.ephemeral;
+        state.published.fetch_add(events.len() as u64, Ordering::Relaxed);
+        for event in events {
+            if let Some(outgoing) = outgoing {
+                match broadcast::encode(&event) {
+                    Some(encoded) => state.ephemeral.send(outgoing, encoded),
+                    None => state.ephemeral.count_dropped(1),
+                }
+            }
+            state.ephemeral.deliver(LiveEvent { event, after: state.pressure.newest() });
+        }
+    }
+
+    /// Appends events to the log.
+    async fn store(&self, events: Vec<Event>, key: Option<IdempotencyKey>) -> Result<Vec<Published>, Error> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let state = &self.state;
         let bytes = events.iter().map(|event| event.memory_bytes() as u64).sum();
         let permit = state.pressure.enter(bytes).ok_or(Error::Overloaded)?;
         state.pressure.wait_for_fan_out().await;
@@ -99,9 +143,9 @@ impl Hub {
         }
         match state.append(Batch { events, key }, permit).await? {
             Appended::New { ids, .. } => {
-                Ok(ids.into_iter().map(|id| Published { id, duplicate: false }).collect())
+                Ok(ids.into_iter().map(|id| Published { id: Some(id), duplicate: false }).collect())
             }
-            Appended::Duplicate { first_id } => Ok(vec![Published { id: first_id, duplicate: true }]),
+            Appended::Duplicate { first_id } => Ok(vec![Published { id: Some(first_id), duplicate: true }]),
         }
     }
 }
@@ -114,11 +158,16 @@ pub(crate) fn closed(state: &HubState) -> Error {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Published {
-    /// The id that subscribers see.
-    pub id: EventId,
+    /// The id that subscribers see. None for an ephemeral event, which has none of its own: each hub
+    /// sends it with the id of the newest position of the log.
+    pub id: Option<EventId>,
     /// It had been published before, with the same idempotency key; the id is that of the first
     /// publication.
     pub duplicate: bool,
+}
+
+impl Published {
+    const EPHEMERAL: Self = Self { id: None, duplicate: false };
 }
 
 #[cfg(test)]
@@ -169,7 +218,7 @@ mod tests {
                 sleep_until(began + Duration::from_millis(follows_for_millis)).await;
                 log.go_down();
                 sleep_until(began + Duration::from_secs(10)).await;
-                let (counted, head) = (hub.stats().fan_out_lag_bytes, hub.state.engine.feeds.head().position);
+                let (counted, head) = (hub.stats().fan_out_lag_bytes, hub.state.engine.feeds.head().log.position);
                 prop_assert!(hub.state.pressure.enter(u64::MAX).is_some(), "a permit was not given back");
                 log.come_back();
                 let all = log.read(Position::BEFORE_ALL, &Filter::everything_public(), usize::MAX).await;

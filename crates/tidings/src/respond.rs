@@ -21,9 +21,12 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::Invalid(invalid) if invalid.is_excess() => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Invalid(_) | Self::NoTopics | Self::Since(_) | Self::TopicSinceId | Self::Key => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Invalid(_)
+            | Self::NoTopics
+            | Self::Since(_)
+            | Self::TopicSinceId
+            | Self::Key
+            | Self::EphemeralWithKey => StatusCode::BAD_REQUEST,
             Self::Full(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Setting { .. } | Self::Threads(_) => StatusCode::INTERNAL_SERVER_ERROR,
             // A repeat without a key may publish twice, so none is asked for.

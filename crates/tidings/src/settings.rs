@@ -27,6 +27,9 @@ pub struct HubSettings {
     /// Bytes in the log that the fan-out has not reached; beyond, appends wait. Default: half of
     /// what the log keeps, or 32 MiB where the log has no bound in bytes.
     pub fan_out_lag_bytes_max: Option<u64>,
+    /// Ephemeral events that wait to be delivered here, and the same for those that wait to be sent
+    /// to other hubs; beyond, the oldest are dropped. Default 4 MiB.
+    pub ephemeral_bytes_max: usize,
     /// Encoded events that all feeds together hold; beyond, the oldest are dropped, and a
     /// subscriber that still needs them reads the log. Default 16 MiB.
     pub feed_bytes_max: usize,
@@ -72,6 +75,7 @@ impl Default for HubSettings {
             appends_max: 10_000,
             appends_bytes_max: 64 << 20,
             fan_out_lag_bytes_max: None,
+            ephemeral_bytes_max: 4 << 20,
             feed_bytes_max: 16 << 20,
             replays_max: 8,
             replay_page_bytes: 128 << 10,

@@ -19,6 +19,7 @@ mod feed {
     pub(crate) mod feed;
     pub(crate) mod feeds;
     pub(crate) mod frames;
+    pub(crate) mod place;
 }
 #[path = "../src/shard"]
 mod shard {
@@ -245,14 +246,17 @@ fn write(feeds: &Arc<Feeds>, mut writer: FeedWriter, entries: &[Arc<Entry>]) -> 
 
 /// The next event of these feeds up to the head, as a reader finds it that merges them.
 fn next(feeds: &Feeds, joined: &[Arc<Feed>], after: Cursor) -> Option<Cursor> {
-    let head = feeds.head().position;
-    let found = joined.iter().filter_map(|feed| match feed.peek(after, head) {
+    let head = feeds.head();
+    let found = joined.iter().filter_map(|feed| match feed.peek(after.into(), head) {
         Peek::Frame(frame) => Some(frame.position()),
         Peek::Nothing => None,
         Peek::Behind => panic!("the feed has everything after {after:?}"),
     });
     let found = found.min();
-    assert!(found.is_some() || head <= after.position, "nothing of what the head {head:?} covers");
+    assert!(
+        found.is_some() || head.log.position <= after.position,
+        "nothing of what the head {head:?} covers"
+    );
     found.map(|position| Cursor { position, ..after })
 }
 
@@ -265,7 +269,7 @@ fn a_feed_misses_nothing_after_its_place() {
         let (feeds, writer) = new_feeds();
         let writing = write(&feeds, writer, &entries);
         let joined = feeds.join(&topic, Format::Plain, &Arc::new(AtomicWaker::new())).unwrap();
-        let (joined, mut place) = ([joined.feed], joined.after);
+        let (joined, mut place) = ([joined.feed], joined.after.log);
         let mut expected = u128::from_be_bytes(place.position.to_bytes());
         let mut find = |place: &mut Cursor| {
             if let Some(found) = next(&feeds, &joined, *place) {

@@ -54,6 +54,8 @@ struct Line<'a> {
     #[serde(default)]
     private: bool,
     except: Option<String>,
+    #[serde(default)]
+    ephemeral: bool,
 }
 
 fn read_events(app: &App, body: &str) -> Result<Vec<Event>, Problem> {
@@ -103,6 +105,7 @@ fn read_event(app: &App, line: &str) -> Result<Event, Problem> {
             private: line.private,
             except: line.except.as_deref().map(|text| connection_id("except", text)).transpose()?,
             key: None,
+            ephemeral: line.ephemeral,
         },
     )
 }

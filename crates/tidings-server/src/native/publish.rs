@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http_body::Body;
 use serde::Serialize;
-use tidings::{NewEvent, Published};
+use tidings::{EventId, NewEvent, Published};
 
 use super::{json_line, query, topic_of};
 use crate::{
@@ -45,7 +45,8 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
 /// The response to a publisher about one event.
 #[derive(Serialize)]
 pub(crate) struct Receipt<'a> {
-    id: &'a str,
+    /// None for an ephemeral event.
+    id: Option<&'a str>,
     /// The event was published before, with the same idempotency key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
@@ -53,7 +54,7 @@ pub(crate) struct Receipt<'a> {
 
 impl<'a> From<&'a Published> for Receipt<'a> {
     fn from(published: &'a Published) -> Self {
-        Self { id: published.id.as_str(), duplicate: published.duplicate }
+        Self { id: published.id.as_ref().map(EventId::as_str), duplicate: published.duplicate }
     }
 }
 
@@ -61,7 +62,7 @@ impl<'a> From<&'a Published> for Receipt<'a> {
 fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
     let topic = topic_of(parts)?;
     let parameters = query(parts)?;
-    parameters.refuse_unknown(&["type", "id", "retry", "private", "except"], &["event"])?;
+    parameters.refuse_unknown(&["type", "id", "retry", "private", "except", "ephemeral"], &["event"])?;
     let event_type = match (parameters.single("type")?, parameters.single("event")?) {
         (Some(_), Some(_)) => {
             return Err(Problem::bad_request(
@@ -80,5 +81,6 @@ fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
         private: parameters.switch("private")?,
         except: parameters.single("except")?.map(|text| connection_id("except", text)).transpose()?,
         key: None,
+        ephemeral: parameters.switch("ephemeral")?,
     })
 }

@@ -3,7 +3,8 @@
 //! A feed is written by one writer and read by every subscriber of its matcher. It is only a cache
 //! of the log: it holds every matching entry after its [`start`](Content::start), and a reader that
 //! is behind that reads the log itself. So dropping the front of a feed is always safe, and no
-//! subscriber has a queue.
+//! subscriber has a queue. Between the entries there are ephemeral events, which are nowhere else:
+//! one that is dropped is lost to those who have not read it, and sends nobody to the log.
 //!
 //! Its bytes are in contiguous [segments](Segment), so that a reader that is behind is sent
 //! everything that it lacks of a segment in one call. Positions in a feed are counted in bytes
@@ -30,6 +31,7 @@ use tidings_topic::Matcher;
 use crate::{
     feed::encode::Format,
     feed::frames::{Accepted, Audience, Frame, Frames},
+    feed::place::{FrameKey, LivePlace},
     shard::inbox::FeedNotifier,
     sync::{
         AtomicWaker, Mutex, MutexGuard,
@@ -69,6 +71,10 @@ struct Content {
     start: Position,
     /// The last entry that was written, or the start.
     last: Position,
+    /// The number of the last ephemeral event that was written.
+    last_ephemeral: u64,
+    /// From this offset on, everything is from the log.
+    stored_from: Offset,
     /// Oldest first, none of them empty. The last one grows.
     segments: VecDeque<Segment>,
     end: Offset,
@@ -142,6 +148,8 @@ impl Feed {
             epoch: after.epoch,
             start: after.position,
             last: after.position,
+            last_ephemeral: 0,
+            stored_from: 0,
             segments: VecDeque::new(),
             end: 0,
             public_from: 0,
@@ -161,19 +169,21 @@ impl Feed {
     }
 
     /// The first frame after a place and not after the head.
-    pub(crate) fn peek(&self, after: Cursor, head: Position) -> Peek {
+    pub(crate) fn peek(&self, after: LivePlace, head: LivePlace) -> Peek {
         let content = self.content();
-        if content.is_behind(after) {
+        if content.is_behind(after.log) {
             return Peek::Behind;
         }
-        let frame = content.frame_after(after.position).filter(|frame| frame.position() <= head);
+        let frame = content.frame_after(after).filter(|frame| frame.key() <= head.key());
         frame.map_or(Peek::Nothing, Peek::Frame)
     }
 
-    /// The offset of the first frame after a place; none if the feed does not reach back to it.
-    pub(crate) fn locate(&self, after: Cursor) -> Option<Offset> {
+    /// The offset from which on everything is after a place. None if the feed does not reach back
+    /// to it, or may have ephemeral events there that are not for a reader at this place.
+    pub(crate) fn locate(&self, after: LivePlace) -> Option<Offset> {
         let content = self.content();
-        (!content.is_behind(after)).then(|| content.offset_after(after.position))
+        let offset = (!content.is_behind(after.log)).then(|| content.offset_after(after));
+        offset.filter(|offset| *offset >= content.stored_from)
     }
 
     /// Everything from an offset on; none if the feed does not reach back to it.
@@ -364,23 +374,24 @@ impl Content {
         self.epoch != after.epoch || after.position < self.start
     }
 
-    /// The first segment with a frame after a position.
-    fn segment_after(&self, position: Position) -> Option<&Segment> {
-        self.segments.get(self.segments.partition_point(|segment| segment.last() <= position))
+    /// The first frame after a place: its offset, the piece that it is in, and its index there.
+    fn first_after(&self, place: LivePlace) -> Option<(Offset, &Arc<Frames>, usize)> {
+        let first = self.segments.partition_point(|segment| segment.last() <= place.key());
+        let pieces = self.segments.range(first..).flat_map(Segment::pieces_with_offsets);
+        pieces.filter(|(_, frames)| frames.last() > Some(place.key())).find_map(|(base, frames)| {
+            let index = frames.after(place);
+            let offset = frames.offset_of(index);
+            (offset < frames.len()).then_some((base + offset as Offset, frames, index))
+        })
     }
 
-    fn frame_after(&self, position: Position) -> Option<Frame> {
-        let pieces = &self.segment_after(position)?.pieces;
-        pieces.iter().find_map(|frames| Frame::new(frames, frames.after(position)))
+    fn frame_after(&self, place: LivePlace) -> Option<Frame> {
+        let (_, frames, index) = self.first_after(place)?;
+        Frame::new(frames, index)
     }
 
-    fn offset_after(&self, position: Position) -> Offset {
-        let Some(segment) = self.segment_after(position) else { return self.end };
-        let (base, frames) = segment
-            .pieces_with_offsets()
-            .find(|(_, frames)| frames.last() > Some(position))
-            .expect("its last frame is after the position");
-        base + frames.offset_of(frames.after(position)) as Offset
+    fn offset_after(&self, place: LivePlace) -> Offset {
+        self.first_after(place).map_or(self.end, |(offset, ..)| offset)
     }
 
     fn first_offset(&self) -> Offset {
@@ -404,8 +415,9 @@ impl Content {
     }
 
     fn append(&mut self, frame: &Arc<Frames>) -> bool {
-        let Some(position) = frame.last().filter(|_| !self.is_closed) else { return false };
-        if self.last >= position {
+        let Some(key) = frame.last().filter(|_| !self.is_closed) else { return false };
+        let is_stored = key.ephemeral == 0;
+        if if is_stored { self.last >= key.position } else { self.last_ephemeral >= key.ephemeral } {
             return false;
         }
         let last = self.segments.back_mut().filter(|last| last.len() + frame.len() <= SEGMENT_BYTES_MAX);
@@ -419,8 +431,13 @@ impl Content {
             self.memory_bytes += segment.memory_bytes();
             self.segments.push_back(segment);
         }
-        self.last = position;
         self.end += frame.len() as Offset;
+        if is_stored {
+            self.last = key.position;
+        } else {
+            self.last_ephemeral = key.ephemeral;
+            self.stored_from = self.end;
+        }
         if frame.ends_with_audience() {
             self.public_from = self.end;
         }
@@ -429,7 +446,7 @@ impl Content {
 
     fn drop_front(&mut self) -> Option<Segment> {
         let segment = self.segments.pop_front()?;
-        self.start = segment.last();
+        self.start = segment.last_entry().unwrap_or(self.start);
         self.memory_bytes -= segment.memory_bytes();
         Some(segment)
     }
@@ -474,9 +491,13 @@ impl Segment {
         self.pieces.iter().map(|frames| frames.len()).sum()
     }
 
-    fn last(&self) -> Position {
+    fn last(&self) -> FrameKey {
         let last = self.pieces.last().and_then(|frames| frames.last());
         last.expect("a segment has a piece, and a piece has frames")
+    }
+
+    fn last_entry(&self) -> Option<Position> {
+        self.pieces.iter().rev().find_map(|frames| frames.last_entry())
     }
 
     fn memory_bytes(&self) -> usize {
@@ -556,8 +577,8 @@ pub(crate) mod tests {
     #[test]
     fn what_is_after_the_head_is_not_there_yet() {
         let feed = feed(&[10, 10]);
-        assert!(matches!(feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
-        assert!(matches!(feed.peek(cursor(1), cursor(2).position), Peek::Frame(_)));
+        assert!(matches!(feed.peek(cursor(1).into(), cursor(1).into()), Peek::Nothing));
+        assert!(matches!(feed.peek(cursor(1).into(), cursor(2).into()), Peek::Frame(_)));
     }
 
     #[test]
@@ -593,7 +614,7 @@ pub(crate) mod tests {
         assert!(send(&snapshot, progress.offset, usize::MAX).1.is_none());
         feed.restart(cursor(5));
         assert!(feed.snapshot(progress.offset).is_none());
-        let offset = feed.locate(cursor(5)).expect("it begins there");
+        let offset = feed.locate(cursor(5).into()).expect("it begins there");
         assert!(send(&snapshot, offset, usize::MAX).1.is_none(), "no older snapshot has it");
     }
 
@@ -626,7 +647,7 @@ pub(crate) mod tests {
         let mut kept = None;
         for number in 1..=200 {
             feed.append(&frame(number, 100));
-            kept.replace(feed.peek(cursor(number - 1), cursor(number).position));
+            kept.replace(feed.peek(cursor(number - 1).into(), cursor(number).into()));
             assert!(matches!(kept, Some(Peek::Frame(_))));
             let pieces = feed.content().segments.back().map(|segment| segment.pieces.len());
             assert!(pieces <= Some(2), "{pieces:?}");

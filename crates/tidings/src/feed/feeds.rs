@@ -1,7 +1,7 @@
 //! All feeds of a hub, and which of them an event goes to.
 //!
-//! The [`FeedWriter`] takes entries from the tail of the log, one after the other: it looks up the
-//! feeds of an entry under the lock of the routes, and compares the entry with patterns, encodes it
+//! The [`FeedWriter`] takes entries from the tail of the log, and ephemeral events between them, one
+//! after the other: it looks up the feeds of an entry under the lock of the routes, and compares the entry with patterns, encodes it
 //! and appends it without. Subscribers join and leave at the same time and wait for neither.
 //!
 //! Two positions tell how far the writer is:
@@ -24,6 +24,7 @@ use crate::{
     feed::encode::Format,
     feed::feed::{Feed, SEGMENT_BYTES_MAX},
     feed::frames::Frames,
+    feed::place::LivePlace,
     sync::{
         AtomicWaker, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -62,6 +63,8 @@ pub(crate) struct FeedWriter {
     /// whichever feed it is in. The list is bounded because each entry in it counts
     /// ([`SEGMENT_OVERHEAD_BYTES`]) until it is removed.
     segments: VecDeque<Weak<Feed>>,
+    /// How many ephemeral events have been written.
+    ephemeral_count: u64,
 }
 
 /// A reader's membership in a feed.
@@ -70,14 +73,14 @@ pub(crate) struct Joined {
     pub(crate) feed: Arc<Feed>,
     /// The number of the reader.
     pub(crate) reader: u64,
-    /// The feed receives every entry after this one.
-    pub(crate) after: Cursor,
+    /// The feed receives everything after this.
+    pub(crate) after: LivePlace,
 }
 
 #[derive(Debug)]
 struct WriterProgress {
-    routed: Cursor,
-    head: Cursor,
+    routed: LivePlace,
+    head: LivePlace,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +108,7 @@ impl Feeds {
     ) -> (Self, FeedWriter) {
         let feeds = Self {
             routes: Mutex::default(),
-            progress: Mutex::new(WriterProgress { routed: head, head }),
+            progress: Mutex::new(WriterProgress { routed: head.into(), head: head.into() }),
             memory_bytes: Arc::default(),
             memory_bytes_max,
             pattern_limits,
@@ -114,12 +117,12 @@ impl Feeds {
     }
 
     /// How far all feeds have been written.
-    pub(crate) fn head(&self) -> Cursor {
+    pub(crate) fn head(&self) -> LivePlace {
         self.progress().head
     }
 
     /// Where a feed would begin that was made now; at or after the head.
-    pub(crate) fn routed(&self) -> Cursor {
+    pub(crate) fn routed(&self) -> LivePlace {
         self.progress().routed
     }
 
@@ -137,7 +140,7 @@ impl Feeds {
             Arc::clone(feed)
         } else {
             let memory = Arc::clone(&self.memory_bytes);
-            let feed = Arc::new(Feed::new(matcher.clone(), format, after, memory));
+            let feed = Arc::new(Feed::new(matcher.clone(), format, after.log, memory));
             routes.add(&feed, self.pattern_limits)?;
             feed
         };
@@ -206,18 +209,42 @@ impl FeedWriter {
         while let Some(entry) = entries.get(written)
             && work < WRITE_WEIGHT_MAX
         {
-            work += self.route(feeds, entry);
-            self.append(feeds, entry);
+            work += self.route(feeds, entry, 0);
+            self.append(feeds, entry, 0);
             written += 1;
         }
         if let Some(last) = written.checked_sub(1) {
             self.shrink(feeds);
-            feeds.progress().head = entries[last].cursor;
+            feeds.progress().head.log = entries[last].cursor;
         }
+        self.announce();
+        written
+    }
+
+    /// Writes ephemeral events, as [`write`](Self::write) does entries: after the head, which does
+    /// not move in the log.
+    pub(crate) fn write_ephemeral(&mut self, feeds: &Feeds, events: &[Entry]) -> usize {
+        let (mut written, mut work) = (0, 0);
+        while let Some(event) = events.get(written)
+            && work < WRITE_WEIGHT_MAX
+        {
+            self.ephemeral_count += 1;
+            work += self.route(feeds, event, self.ephemeral_count);
+            self.append(feeds, event, self.ephemeral_count);
+            written += 1;
+        }
+        if written > 0 {
+            self.shrink(feeds);
+            feeds.progress().head.ephemeral = self.ephemeral_count;
+        }
+        self.announce();
+        written
+    }
+
+    fn announce(&mut self) {
         for feed in self.grown.drain(..) {
             feed.announce();
         }
-        written
     }
 
     /// Begins anew after a place: the log skipped entries or started another epoch. Every reader
@@ -225,14 +252,14 @@ impl FeedWriter {
     pub(crate) fn restart(&mut self, feeds: &Feeds, after: Cursor) {
         let all = {
             let routes = feeds.routes();
-            feeds.progress().routed = after;
+            feeds.progress().routed.log = after;
             routes.all()
         };
         for feed in all {
             feed.restart(after);
         }
         self.forget_segments(feeds);
-        feeds.progress().head = after;
+        feeds.progress().head.log = after;
         feeds.wake_all();
     }
 
@@ -245,23 +272,26 @@ impl FeedWriter {
         self.forget_segments(feeds);
     }
 
-    /// Finds the feeds that an entry goes to; one may come twice. Returns the work of comparing
-    /// with patterns.
-    fn route(&mut self, feeds: &Feeds, entry: &Entry) -> u64 {
+    /// Finds the feeds that an entry goes to, or the ephemeral event with this number; one may come
+    /// twice. Returns the work of comparing with patterns.
+    fn route(&mut self, feeds: &Feeds, entry: &Entry, ephemeral: u64) -> u64 {
         let topics = &entry.event.topics;
         let patterns = {
             let routes = feeds.routes();
-            feeds.progress().routed = entry.cursor;
+            let mut progress = feeds.progress();
+            let ephemeral = progress.routed.ephemeral.max(ephemeral);
+            progress.routed = LivePlace { log: entry.cursor, ephemeral };
+            drop(progress);
             routes.look_up(topics, &mut self.targets)
         };
         match_patterns(patterns.as_ref(), topics, &mut self.targets)
     }
 
-    /// Appends an entry to the feeds that were found.
-    fn append(&mut self, feeds: &Feeds, entry: &Entry) {
+    /// Appends an entry to the feeds that were found, or the ephemeral event with this number.
+    fn append(&mut self, feeds: &Feeds, entry: &Entry, ephemeral: u64) {
         self.encoder.begin();
         for feed in self.targets.drain(..) {
-            if feed.append(self.encoder.encode(entry, feed.format)) {
+            if feed.append(self.encoder.encode(entry, ephemeral, feed.format)) {
                 feeds.memory_bytes.fetch_add(SEGMENT_OVERHEAD_BYTES, Ordering::Relaxed);
                 self.segments.push_back(Arc::downgrade(&feed));
             }
@@ -319,14 +349,14 @@ impl Encoder {
         self.json.is_current = false;
     }
 
-    fn encode(&mut self, entry: &Entry, format: Format) -> &Arc<Frames> {
+    fn encode(&mut self, entry: &Entry, ephemeral: u64, format: Format) -> &Arc<Frames> {
         let encoded = match format {
             Format::Plain => &mut self.plain,
             Format::Json => &mut self.json,
         };
         if !std::mem::replace(&mut encoded.is_current, true) {
             let frame = encoded.empty();
-            frame.push(entry, format);
+            frame.push_numbered(entry, ephemeral, format);
         }
         &encoded.frame
     }
@@ -494,8 +524,8 @@ mod tests {
         let (feeds, mut writer) = feeds_of(1 << 20);
         writer.write(&feeds, &[entry(1, &["a"])]);
         let (feed, _) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
-        assert!(matches!(feed.peek(cursor(0), cursor(1).position), Peek::Behind));
-        assert!(matches!(feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
+        assert!(matches!(feed.peek(cursor(0).into(), cursor(1).into()), Peek::Behind));
+        assert!(matches!(feed.peek(cursor(1).into(), cursor(1).into()), Peek::Nothing));
     }
 
     #[test]
@@ -509,8 +539,11 @@ mod tests {
             assert!(feeds.size().1 <= bytes_max);
         }
         let kept = |place| {
-            let head = feeds.head().position;
-            joined.iter().filter(|feed| !matches!(feed.peek(cursor(place), head), Peek::Behind)).count()
+            let head = feeds.head();
+            joined
+                .iter()
+                .filter(|feed| !matches!(feed.peek(cursor(place).into(), head), Peek::Behind))
+                .count()
         };
         assert_eq!((kept(0), kept(59)), (0, 3));
         let kept: Vec<_> = (0..60).map(kept).collect();
@@ -629,7 +662,7 @@ mod tests {
             written += writer.write(&feeds, &entries[written..]);
             turns += 1;
             assert_eq!(
-                feeds.head(),
+                feeds.head().log,
                 cursor(written as u128),
                 "the head is the last position that was written"
             );
@@ -638,7 +671,7 @@ mod tests {
         assert_eq!(feeds.reader_count(&entries[0].event.topics), 1);
         let (feed, _) = &joined[7];
         assert!(
-            matches!(feed.peek(cursor(99), cursor(100).position), Peek::Frame(frame) if frame.position() == cursor(100).position)
+            matches!(feed.peek(cursor(99).into(), cursor(100).into()), Peek::Frame(frame) if frame.position() == cursor(100).position)
         );
     }
 
@@ -651,11 +684,12 @@ mod tests {
             let mut large = Arc::unwrap_or_clone(entry(number, &["a"]));
             large.event.data = "x".repeat(1 << 20);
             writer.write(&feeds, &[Arc::new(large)]);
-            let frames =
-                joined.each_ref().map(|feed| match feed.peek(cursor(number - 1), cursor(number).position) {
+            let frames = joined.each_ref().map(|feed| {
+                match feed.peek(cursor(number - 1).into(), cursor(number).into()) {
                     Peek::Frame(frame) => frame.chunk().as_ptr(),
                     other => panic!("it was written: {other:?}"),
-                });
+                }
+            });
             assert_eq!(frames[0], frames[1]);
         }
     }
@@ -665,9 +699,9 @@ mod tests {
         let (feeds, mut writer) = feeds_of(1 << 20);
         let (feed, reader) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
         let entry = entry(1, &["a"]);
-        writer.route(&feeds, &entry);
+        writer.route(&feeds, &entry, 0);
         feeds.leave(&feed, reader);
-        writer.append(&feeds, &entry);
+        writer.append(&feeds, &entry, 0);
         assert_eq!(feeds.size(), (0, 0));
     }
 
@@ -675,11 +709,11 @@ mod tests {
     fn a_feed_made_while_an_entry_is_written_begins_after_it() {
         let (feeds, mut writer) = feeds_of(1 << 20);
         let entry = entry(1, &["a"]);
-        writer.route(&feeds, &entry);
+        writer.route(&feeds, &entry, 0);
         let joined = feeds.join(&exact("a"), Format::Plain, &Arc::default()).expect("an exact matcher");
-        writer.append(&feeds, &entry);
-        assert_eq!((feeds.head(), joined.after), (cursor(0), cursor(1)));
-        assert!(matches!(joined.feed.peek(cursor(0), cursor(1).position), Peek::Behind));
-        assert!(matches!(joined.feed.peek(cursor(1), cursor(1).position), Peek::Nothing));
+        writer.append(&feeds, &entry, 0);
+        assert_eq!((feeds.head(), joined.after), (cursor(0).into(), cursor(1).into()));
+        assert!(matches!(joined.feed.peek(cursor(0).into(), cursor(1).into()), Peek::Behind));
+        assert!(matches!(joined.feed.peek(cursor(1).into(), cursor(1).into()), Peek::Nothing));
     }
 }

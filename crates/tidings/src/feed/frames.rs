@@ -1,8 +1,8 @@
 //! Encoded events, one after the other: the contents of feeds and of pages of history.
 //!
 //! Each frame is one HTTP/1.1 chunk with one event in it, so any run of complete frames can be sent
-//! as it is. [`FrameMeta`] gives each frame's position in the log and in the bytes, and who may
-//! receive it.
+//! as it is. [`FrameMeta`] gives each frame's place in the log and in the bytes, and who may receive
+//! it.
 //!
 //! Frames are changed only by the one that owns them. Everybody else has them in an [`Arc`], and
 //! nobody changes what somebody else can see: so they are read and sent without a lock.
@@ -20,7 +20,10 @@ use bytes::Bytes;
 use tidings_log::{Entry, Position};
 use tidings_topic::{ConnectionId, Topic};
 
-use crate::feed::encode::{Format, encode_entry};
+use crate::feed::{
+    encode::{Format, encode_entry},
+    place::{FrameKey, LivePlace},
+};
 
 /// A part of a frame that is kept by itself is copied if it is shorter than this. Otherwise it
 /// shares the memory of its frames: many sockets that are full in the middle of one large event
@@ -39,6 +42,8 @@ pub(crate) struct Frames {
 #[derive(Clone, Debug)]
 pub(crate) struct FrameMeta {
     pub(crate) position: Position,
+    /// The number of an ephemeral event, which is after the entry at this position. 0 for an entry.
+    ephemeral: u64,
     /// Where the chunk begins.
     start: u32,
     /// The event inside the chunk.
@@ -102,13 +107,19 @@ impl Frames {
         Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
     }
 
-    /// Encodes an entry after those before it.
+    /// Encodes an entry of the log after those before it.
     pub(crate) fn push(&mut self, entry: &Entry, format: Format) {
+        self.push_numbered(entry, 0, format);
+    }
+
+    /// Encodes an entry, or the ephemeral event with this number, after those before it.
+    pub(crate) fn push_numbered(&mut self, entry: &Entry, ephemeral: u64, format: Format) {
         let start = offset(self.bytes.len());
         let event = encode_entry(entry, format, &mut self.bytes);
         let audience = Audience::new(entry).map(|audience| self.share_audience(Arc::new(audience)));
         self.metas.push(FrameMeta {
             position: entry.cursor.position,
+            ephemeral,
             start,
             event_start: offset(event.start),
             event_end: offset(event.end),
@@ -131,6 +142,7 @@ impl Frames {
             let audience = meta.audience.as_ref().map(|audience| self.share_audience(Arc::clone(audience)));
             self.metas.push(FrameMeta {
                 position: meta.position,
+                ephemeral: meta.ephemeral,
                 start: moved(meta.start),
                 event_start: moved(meta.event_start),
                 event_end: moved(meta.event_end),
@@ -185,9 +197,14 @@ impl Frames {
         self.bytes.capacity()
     }
 
-    /// The position of the last frame.
-    pub(crate) fn last(&self) -> Option<Position> {
-        self.metas.last().map(|meta| meta.position)
+    /// Where the last frame is.
+    pub(crate) fn last(&self) -> Option<FrameKey> {
+        self.metas.last().map(FrameMeta::key)
+    }
+
+    /// The position of the last frame that is an entry of the log.
+    pub(crate) fn last_entry(&self) -> Option<Position> {
+        self.metas.iter().rfind(|meta| meta.ephemeral == 0).map(|meta| meta.position)
     }
 
     /// Whether the last frame is not for everybody.
@@ -200,9 +217,10 @@ impl Frames {
         self.bytes.capacity() + self.metas.capacity() * size_of::<FrameMeta>() + self.audience_bytes
     }
 
-    /// The first frame after a position.
-    pub(crate) fn after(&self, position: Position) -> usize {
-        self.metas.partition_point(|meta| meta.position <= position)
+    /// The first frame after a place.
+    pub(crate) fn after(&self, place: LivePlace) -> usize {
+        let first = self.metas.partition_point(|meta| meta.key() <= place.key());
+        first + self.metas[first..].iter().take_while(|meta| !place.is_before(meta.key())).count()
     }
 
     /// The frame that begins at an offset.
@@ -315,6 +333,10 @@ impl Frames {
 }
 
 impl FrameMeta {
+    pub(crate) fn key(&self) -> FrameKey {
+        FrameKey { position: self.position, ephemeral: self.ephemeral }
+    }
+
     /// Where the chunk ends: after the line end that follows the event.
     fn end(&self) -> usize {
         self.event_end as usize + b"\r\n".len()
@@ -332,6 +354,10 @@ impl Frame {
 
     pub(crate) fn position(&self) -> Position {
         self.meta().position
+    }
+
+    pub(crate) fn key(&self) -> FrameKey {
+        self.meta().key()
     }
 
     pub(crate) fn audience(&self) -> Option<&Audience> {

@@ -103,6 +103,15 @@ impl Pressure {
         Some(AppendPermit { pressure: Arc::clone(self), bytes })
     }
 
+    /// The newest entry of the log that is known here. None if the feeds will not be written any
+    /// further.
+    pub(crate) fn newest(&self) -> Option<Cursor> {
+        let lagging = self.lagging();
+        let head = lagging.head?;
+        let position = lagging.batches.back().map_or(head.position, |(position, _)| *position);
+        Some(Cursor { position, ..head })
+    }
+
     /// Waits until the feeds lag less than the limit.
     pub(crate) async fn wait_for_fan_out(&self) {
         while self.lagging_bytes.load(Ordering::Acquire) > self.lagging_bytes_max {

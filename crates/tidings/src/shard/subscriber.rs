@@ -3,6 +3,7 @@
 
 use std::{
     io,
+    num::NonZeroU64,
     time::{Duration, Instant},
 };
 
@@ -41,7 +42,7 @@ pub(super) struct Subscriber<W> {
     pub(super) reader: Reader,
     /// Where in its feed the reader is, if it has one feed and that is known. Never while it has a
     /// page or waits for one.
-    pub(super) offset: Option<Offset>,
+    pub(super) offset: Option<KnownOffset>,
     /// What [`Filters`](super::filters::Filters) calls its filter.
     pub(super) filter_number: u64,
     /// Distinguishes this subscriber from those that had its slot before.
@@ -63,6 +64,20 @@ pub(super) struct Subscriber<W> {
     _membership: Membership,
     /// Dropped last: once the connection has ended, nothing counts this subscriber any more.
     pub(super) wire: W,
+}
+
+/// An offset, of which an [`Option`] takes no more memory than the offset.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownOffset(NonZeroU64);
+
+impl KnownOffset {
+    pub(super) fn new(offset: Offset) -> Self {
+        Self(NonZeroU64::new(!offset).expect("no feed ever has as many bytes as that"))
+    }
+
+    pub(super) fn get(self) -> Offset {
+        !self.0.get()
+    }
 }
 
 /// How near the end of its stream a subscriber is.

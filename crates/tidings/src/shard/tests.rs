@@ -12,13 +12,13 @@ use tokio::time::{Instant, advance};
 
 use self::stage::{Peer, Stage, TOPICS, received};
 use super::{wire::INPUT_BYTES_MAX, *};
-use crate::{HubSettings, Subscribe};
+use crate::{HubSettings, Since, Subscribe};
 
 /// What may happen, in any order.
 #[derive(Clone, Debug)]
 enum Act {
     Subscribe { topics: Vec<usize>, granted: Vec<usize>, from_start: bool, room: usize, record_bytes: usize },
-    Publish { topics: Vec<usize>, private: bool, bytes: usize },
+    Publish { topics: Vec<usize>, private: bool, ephemeral: bool, bytes: usize },
     Write,
     Slice,
     Room { who: usize, room: usize },
@@ -35,8 +35,8 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(topics, granted, from_start, room, record_bytes)| {
                 Act::Subscribe { topics, granted, from_start, room, record_bytes }
             }),
-        8 => (topics(), any::<bool>(), prop_oneof![8 => 0..300_usize, 1 => 60_000..80_000_usize])
-            .prop_map(|(topics, private, bytes)| Act::Publish { topics, private, bytes }),
+        8 => (topics(), any::<bool>(), any::<bool>(), prop_oneof![8 => 0..300_usize, 1 => 60_000..80_000_usize])
+            .prop_map(|(topics, private, ephemeral, bytes)| Act::Publish { topics, private, ephemeral, bytes }),
         4 => Just(Act::Write),
         6 => Just(Act::Slice),
         8 => (0..8_usize, prop_oneof![1..40_usize, 100..3_000_usize])
@@ -63,7 +63,12 @@ async fn play(acts: Vec<Act>, feed_bytes_max: usize, pending_bytes_max: usize) -
                 stage.record_bytes = record_bytes;
                 stage.subscribe(&topics, &granted, from_start, room).await;
             }
-            Act::Publish { topics, private, bytes } => stage.publish(&topics, private, bytes).await,
+            Act::Publish { topics, private, ephemeral: false, bytes } => {
+                stage.publish(&topics, private, bytes).await;
+            }
+            Act::Publish { topics, private, ephemeral: true, bytes } => {
+                stage.publish_ephemeral(&topics, private, bytes).await;
+            }
             Act::Write => stage.write().await,
             Act::Slice => drop(stage.slice()),
             Act::Room { who, room } => {
@@ -112,8 +117,8 @@ proptest! {
             for who in 0..stage.listeners.len() {
                 let listener = &stage.listeners[who];
                 let received = received(&listener.socket.peer().received);
-                let expected = stage.expected(listener);
-                prop_assert!(expected.starts_with(&received.numbers), "{:?} of {expected:?}", received.numbers);
+                let (numbers, expected) = (stage.stored(listener, &received), stage.expected(listener));
+                prop_assert!(expected.starts_with(&numbers), "{numbers:?} of {expected:?}");
             }
             for who in 0..stage.listeners.len() {
                 stage.make_room(who, 1 << 30);
@@ -122,11 +127,11 @@ proptest! {
             for listener in &stage.listeners {
                 let peer = listener.socket.peer();
                 let received = received(&peer.received);
-                let expected = stage.expected(listener);
+                let (numbers, expected) = (stage.stored(listener, &received), stage.expected(listener));
                 if is_cut(&peer) || stage.shard.wire(listener.key).is_none() {
-                    prop_assert!(expected.starts_with(&received.numbers), "{:?} of {expected:?}", received.numbers);
+                    prop_assert!(expected.starts_with(&numbers), "{numbers:?} of {expected:?}");
                 } else {
-                    prop_assert_eq!(&received.numbers, &expected);
+                    prop_assert_eq!(&numbers, &expected);
                 }
                 prop_assert_eq!(&received.notices, &Vec::<String>::new());
             }
@@ -148,15 +153,83 @@ proptest! {
             stage.settle().await;
             for listener in &stage.listeners {
                 let received = received(&listener.socket.peer().received);
-                let expected = stage.expected(listener);
-                prop_assert!(expected.starts_with(&received.numbers), "{:?} of {expected:?}", received.numbers);
+                let (numbers, expected) = (stage.stored(listener, &received), stage.expected(listener));
+                prop_assert!(expected.starts_with(&numbers), "{numbers:?} of {expected:?}");
                 if stage.shard.wire(listener.key).is_some() {
-                    prop_assert_eq!(&received.numbers, &expected);
+                    prop_assert_eq!(&numbers, &expected);
                 }
             }
             Ok(())
         })?;
     }
+
+    /// Wherever a client stops, also after an ephemeral event.
+    #[test]
+    fn a_client_that_resumes_receives_exactly_the_stored_events_after_its_last(
+        acts in prop::collection::vec(act(), 0..60),
+        feed_bytes_max in prop::sample::select(vec![1_500, 1 << 20]),
+    ) {
+        in_paused_time(async {
+            let mut stage = play(acts, feed_bytes_max, usize::MAX).await;
+            // So that no ephemeral event is on its way to those who come now.
+            stage.write().await;
+            for who in 0..stage.listeners.len() {
+                let listener = &stage.listeners[who];
+                let before = received(&listener.socket.peer().received);
+                let Some(last) = before.numbers.last() else { continue };
+                let mut left = stage.expected(listener);
+                left.retain(|number| number > last);
+                let (filter, now) = (listener.filter.clone(), stage.published_count());
+                let ask = Subscribe::from(filter).since(Since::Id(before.last_id));
+                let resumed = stage.open(ask, now, 1 << 30).await;
+                stage.settle().await;
+                prop_assert_eq!(received(&stage.listeners[resumed].socket.peer().received).numbers, left);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn ephemeral_events_leave_an_idle_subscriber_without_a_buffer() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        let before = stage.listeners[who].socket.peer().writes;
+        stage.publish(&[0], false, 10).await;
+        for _ in 0..100 {
+            stage.publish_ephemeral(&[0], false, 10).await;
+        }
+        stage.settle().await;
+        let peer = stage.listeners[who].socket.peer();
+        assert_eq!(received(&peer.received).numbers, (0..=100).collect::<Vec<_>>());
+        assert_eq!(peer.writes - before, 1, "straight from the feed");
+        assert!(stage.shard.subscribers.iter().all(|(_, subscriber)| subscriber.pending.is_none()));
+    });
+}
+
+/// A feed that is full of them would otherwise send slow readers to the log for nothing.
+#[test]
+fn a_reader_that_missed_ephemeral_events_only_reads_no_history() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|settings| settings.feed_bytes_max = 200_000).await;
+        let who = stage.subscribe(&[0, 1], &[], false, 10_000).await;
+        stage.settle().await;
+        for _ in 0..200 {
+            stage.publish(&[2], false, 10).await;
+            stage.publish_ephemeral(&[0], false, 3_000).await;
+            stage.write().await;
+            stage.slice();
+        }
+        stage.make_room(who, 1 << 30);
+        stage.write().await;
+        while stage.slice() {}
+        assert!(stage.shard.requests.is_empty());
+        let numbers = received(&stage.listeners[who].socket.peer().received).numbers;
+        assert!((2..200).contains(&numbers.len()), "{numbers:?}");
+        assert_eq!(numbers.last(), Some(&399), "the newest one is there");
+    });
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use std::{io, time::Instant};
 
 use bytes::Bytes;
-use tidings_log::{Cursor, Position};
+use tidings_log::Cursor;
 
 use super::{
     filters::Filters,
     snapshot::LastSnapshot,
-    subscriber::{Phase, Subscriber},
+    subscriber::{KnownOffset, Phase, Subscriber},
     wire::Wire,
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     feed::encode::Notice,
     feed::feed::Offset,
     feed::frames::{Accepted, Frames},
+    feed::place::LivePlace,
     jitter::jittered_millis,
     replay::ReplayRequest,
     subscriber::reader::Step,
@@ -53,7 +54,7 @@ pub(super) struct VisitContext<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     bytes: Vec<u8>,
-    ends: Vec<(usize, Position)>,
+    ends: Vec<(usize, LivePlace)>,
 }
 
 impl<W: Wire> Subscriber<W> {
@@ -202,7 +203,7 @@ impl<W: Wire> Subscriber<W> {
 
     fn send_from_feeds(&mut self, context: &mut VisitContext<'_>) -> io::Result<Visit> {
         if let Some(offset) = self.offset
-            && let Some(visit) = self.send_from_one(offset, context)?
+            && let Some(visit) = self.send_from_one(offset.get(), context)?
         {
             return Ok(visit);
         }
@@ -223,7 +224,7 @@ impl<W: Wire> Subscriber<W> {
         let Some(progress) = snapshot.send(offset, may_receive, |bytes| wire.write(bytes))? else {
             return Ok(Some(Visit::Idle));
         };
-        self.offset = Some(progress.offset);
+        self.offset = Some(KnownOffset::new(progress.offset));
         if let Some(position) = progress.position {
             self.reader.place.position = position;
         }
@@ -245,12 +246,12 @@ impl<W: Wire> Subscriber<W> {
         let VisitContext { engine, gathered: Gathered { bytes, ends }, .. } = context;
         bytes.clear();
         ends.clear();
-        let before = self.reader.place;
+        let before = self.reader.live_place();
         let last = loop {
             match self.reader.step(&engine.feeds) {
                 Step::Send(frame) => {
                     bytes.extend_from_slice(frame.chunk());
-                    ends.push((bytes.len(), self.reader.place.position));
+                    ends.push((bytes.len(), self.reader.live_place()));
                     if bytes.len() >= GATHERED_BYTES_MAX {
                         break Visit::More;
                     }
@@ -270,7 +271,7 @@ impl<W: Wire> Subscriber<W> {
         let written = match self.wire.write(bytes) {
             Ok(written) => written,
             Err(error) => {
-                self.reader.place = before;
+                self.reader.go_back(before);
                 return Err(error);
             }
         };
@@ -280,13 +281,14 @@ impl<W: Wire> Subscriber<W> {
         }
         // Back to the event that was cut.
         let cut = ends.partition_point(|(end, _)| *end <= written);
-        let (end, position) = ends[cut];
-        self.reader.place.position = cut.checked_sub(1).map_or(before.position, |whole| ends[whole].1);
-        let begin = cut.checked_sub(1).map_or(0, |whole| ends[whole].0);
+        let (begin, whole) = cut.checked_sub(1).map_or((0, before), |whole| ends[whole]);
+        self.reader.go_back(whole);
         if written > begin {
-            let place = Cursor { position, ..self.reader.place };
+            let (end, place) = ends[cut];
+            // The rest of it goes next, so it is not sent again.
+            self.reader.ephemeral = place.ephemeral;
             let rest = Bytes::copy_from_slice(&bytes[written..end]);
-            self.pending_mut().push(rest, Some(place));
+            self.pending_mut().push(rest, Some(place.log));
         }
         Ok(Visit::Blocked)
     }
@@ -295,11 +297,11 @@ impl<W: Wire> Subscriber<W> {
     fn find_offset(&mut self, engine: &Engine) {
         // One that begins at the end of the log may be ahead of the feeds: what is yet to be written
         // there is not for it.
-        let head = engine.feeds.head();
-        let place = self.reader.place;
-        let is_written = head.epoch == place.epoch && head.position >= place.position;
+        let head = engine.feeds.head().log;
+        let place = self.reader.live_place();
+        let is_written = head.epoch == place.log.epoch && head.position >= place.log.position;
         if self.members.len() == 1 && is_written {
-            self.offset = self.reader.first_feed().locate(self.reader.place);
+            self.offset = self.reader.first_feed().locate(place).map(KnownOffset::new);
         }
     }
 }

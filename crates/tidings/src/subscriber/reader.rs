@@ -16,6 +16,7 @@ use crate::{
     feed::feed::{Feed, Peek},
     feed::feeds::Feeds,
     feed::frames::{Audience, Frame},
+    feed::place::LivePlace,
     replay::{ReplayRequest, Replayed},
     subscriber::stages::Stages,
 };
@@ -28,6 +29,9 @@ pub(crate) struct Reader {
     pub(crate) connection: ConnectionId,
     /// Everything up to here has been delivered or was not for this subscriber.
     pub(crate) place: Cursor,
+    /// The number of the last ephemeral event that was delivered or was not for this subscriber, as
+    /// those that were written before it joined.
+    pub(crate) ephemeral: u64,
     /// Gaps up to here have been reported. `None` before the first page, for a start that promises
     /// nothing.
     pub(crate) reported: Option<Position>,
@@ -63,12 +67,13 @@ impl Reader {
         connection: ConnectionId,
         waker: &Arc<AtomicWaker>,
     ) -> Result<Self, PatternsFull> {
-        let place = feeds.routed();
+        let LivePlace { log: place, ephemeral } = feeds.routed();
         let mut reader = Self {
             filter,
             format,
             connection,
             place,
+            ephemeral,
             reported: Some(place.position),
             feeds: SmallVec::new(),
             looked_in: place.epoch,
@@ -81,7 +86,8 @@ impl Reader {
                 Ok(joined) => {
                     reader.feeds.push((joined.feed, joined.reader));
                     // All of them receive what comes after the last of these.
-                    reader.place = joined.after;
+                    reader.place = joined.after.log;
+                    reader.ephemeral = joined.after.ephemeral;
                 }
                 Err(full) => {
                     reader.leave(feeds);
@@ -149,29 +155,42 @@ impl Reader {
         // The head first: what it covers is in every feed, so the smallest position found is the
         // next of all.
         let head = feeds.head();
-        let same_epoch = std::mem::replace(&mut self.looked_in, head.epoch) == head.epoch;
-        self.waits_for_epoch &= same_epoch && self.place.epoch != head.epoch;
+        let same_epoch = std::mem::replace(&mut self.looked_in, head.log.epoch) == head.log.epoch;
+        self.waits_for_epoch &= same_epoch && self.place.epoch != head.log.epoch;
         if self.stages.is_some() {
             return Step::Replay;
         }
-        if self.place.epoch != head.epoch {
+        if self.place.epoch != head.log.epoch {
             return if self.waits_for_epoch { Step::Wait } else { Step::Replay };
         }
         loop {
-            match self.peek_all(head.position) {
+            match self.peek_all(head) {
                 Peek::Behind => return Step::Replay,
                 Peek::Nothing => {
-                    self.place.position = self.place.position.max(head.position);
+                    self.place.position = self.place.position.max(head.log.position);
+                    self.ephemeral = self.ephemeral.max(head.ephemeral);
                     return Step::Wait;
                 }
                 Peek::Frame(frame) => {
                     self.place.position = frame.position();
+                    self.ephemeral = self.ephemeral.max(frame.key().ephemeral);
                     if frame.audience().is_none_or(|audience| self.may_receive(audience)) {
                         return Step::Send(frame);
                     }
                 }
             }
         }
+    }
+
+    /// Where this reader is in its feeds.
+    pub(crate) fn live_place(&self) -> LivePlace {
+        LivePlace { log: self.place, ephemeral: self.ephemeral }
+    }
+
+    /// Returns to where it was in this epoch: what came after that could not be sent.
+    pub(crate) fn go_back(&mut self, place: LivePlace) {
+        self.place = place.log;
+        self.ephemeral = place.ephemeral;
     }
 
     /// Whether a matching event may be delivered to this subscriber.
@@ -188,7 +207,7 @@ impl Reader {
             format: self.format,
             connection: self.connection,
             place: self.place,
-            routed: feeds.routed(),
+            routed: feeds.routed().log,
             reported: self.reported,
             requested: None,
             gap: None,
@@ -217,14 +236,14 @@ impl Reader {
     }
 
     /// The next frame of all feeds.
-    fn peek_all(&self, head: Position) -> Peek {
+    fn peek_all(&self, head: LivePlace) -> Peek {
         let mut first: Option<Frame> = None;
         for (feed, _) in &self.feeds {
-            match feed.peek(self.place, head) {
+            match feed.peek(self.live_place(), head) {
                 Peek::Behind => return Peek::Behind,
                 Peek::Nothing => {}
                 Peek::Frame(frame) => {
-                    if first.as_ref().is_none_or(|first| frame.position() < first.position()) {
+                    if first.as_ref().is_none_or(|first| frame.key() < first.key()) {
                         first = Some(frame);
                     }
                 }
@@ -241,7 +260,7 @@ mod tests {
     use futures_util::FutureExt;
     use proptest::prelude::*;
     use tidings_delayed_log::{DelayedLog, Faults};
-    use tidings_log::{Log, MemoryLimits, Tail, TailItem};
+    use tidings_log::{Entry, Log, MemoryLimits, Tail, TailItem, Timestamp};
     use tidings_topic::{Event, Matcher, NewEvent, PatternLimits, Validator};
 
     use super::*;
@@ -252,6 +271,8 @@ mod tests {
     enum Act {
         /// A publisher appends an event with these topics.
         Append(Vec<u8>),
+        /// The writer writes an ephemeral event with these topics.
+        WriteEphemeral(Vec<u8>),
         /// The writer takes one item from the tail.
         Write,
         /// The reader continues until it has nothing to do.
@@ -267,6 +288,7 @@ mod tests {
     fn act() -> impl Strategy<Value = Act> {
         prop_oneof![
             8 => prop::collection::vec(0..4_u8, 1..3).prop_map(Act::Append),
+            6 => prop::collection::vec(0..4_u8, 1..3).prop_map(Act::WriteEphemeral),
             6 => Just(Act::Write),
             6 => Just(Act::Read),
             4 => Just(Act::ReadPage),
@@ -300,6 +322,8 @@ mod tests {
         wants_page: bool,
         page: Option<Replayed>,
         received: Vec<String>,
+        /// The numbers of the ephemeral events that it has received.
+        ephemeral: Vec<usize>,
         gaps: usize,
     }
 
@@ -324,15 +348,21 @@ mod tests {
                 wants_page: false,
                 page: None,
                 received: Vec::new(),
+                ephemeral: Vec::new(),
                 gaps: 0,
             }
         }
 
         fn append(&self, data: usize, topics: &[u8]) -> Event {
-            let topics = topics.iter().map(|topic| TOPICS[usize::from(*topic)].to_owned()).collect();
-            let new = NewEvent { topics, data: data.to_string(), ..NewEvent::default() };
-            let event = Validator::default().event(new).expect("valid");
+            let event = event(data, topics);
             self.log.append_foreign(vec![event.clone()]).expect("there is capacity");
+            event
+        }
+
+        fn write_ephemeral(&mut self, data: usize, topics: &[u8]) -> Event {
+            let event = event(data, topics);
+            let entry = Entry::new(self.feeds.head().log, Timestamp::from_millis(0), event.clone());
+            assert_eq!(self.writer.write_ephemeral(&self.feeds, &[entry]), 1);
             event
         }
 
@@ -344,7 +374,7 @@ mod tests {
                 None => {}
                 Some(TailItem::Entries(entries)) => assert_eq!(writer.write(feeds, entries), entries.len()),
                 Some(TailItem::Skipped { through }) => {
-                    writer.restart(feeds, Cursor { position: *through, ..feeds.head() });
+                    writer.restart(feeds, Cursor { position: *through, ..feeds.head().log });
                 }
                 Some(TailItem::Deleted { .. }) => {
                     writer.forget(feeds);
@@ -376,6 +406,9 @@ mod tests {
             }
             loop {
                 match self.reader.step(&self.feeds) {
+                    Step::Send(frame) if frame.key().ephemeral > 0 => {
+                        self.ephemeral.push(data_of(&frame).parse().expect("a number"));
+                    }
                     Step::Send(frame) => self.received.push(data_of(&frame)),
                     Step::Replay => break self.wants_page = true,
                     Step::Wait => break,
@@ -397,6 +430,12 @@ mod tests {
         }
     }
 
+    fn event(data: usize, topics: &[u8]) -> Event {
+        let topics = topics.iter().map(|topic| TOPICS[usize::from(*topic)].to_owned()).collect();
+        let new = NewEvent { topics, data: data.to_string(), ..NewEvent::default() };
+        Validator::default().event(new).expect("valid")
+    }
+
     fn now<T>(future: impl Future<Output = T>) -> T {
         tokio::task::unconstrained(future).now_or_never().expect("this log never waits")
     }
@@ -410,6 +449,8 @@ mod tests {
     proptest! {
         /// However writing, reading, pages on their way and lost ends interleave, the reader
         /// receives each event once and in order, and in the end everything that the log still has.
+        /// Ephemeral events between them change nothing of that; they come at most once and in
+        /// order, too.
         #[test]
         fn a_reader_receives_every_remaining_event_once_and_in_order(
             acts in prop::collection::vec(act(), 0..60),
@@ -418,12 +459,17 @@ mod tests {
         ) {
             let mut stage = Stage::new(chosen, feed_bytes_max);
             let mut said: Vec<(String, Event)> = Vec::new();
+            let mut ephemeral: Vec<Event> = Vec::new();
             let (mut epochs, mut deletions) = (0, 0);
             for act in acts {
                 match act {
                     Act::Append(topics) => {
                         let event = stage.append(said.len(), &topics);
                         said.push((event.data.clone(), event));
+                    }
+                    Act::WriteEphemeral(topics) => {
+                        let event = stage.write_ephemeral(ephemeral.len(), &topics);
+                        ephemeral.push(event);
                     }
                     Act::Write => drop(stage.write()),
                     Act::Read => stage.read(),
@@ -456,6 +502,9 @@ mod tests {
             prop_assert!(numbers.is_sorted(), "out of order: {:?}", numbers);
             let wished = |number: &usize| stage.reader.filter.accepts(&said[*number].1);
             prop_assert!(numbers.iter().all(wished), "not asked for: {:?}", numbers);
+            let numbers = &stage.ephemeral;
+            prop_assert!(numbers.is_sorted_by(|one, next| one < next), "repeated or out of order: {numbers:?}");
+            prop_assert!(numbers.iter().all(|number| stage.reader.filter.accepts(&ephemeral[*number])));
             prop_assert!(stage.gaps <= epochs + deletions);
             if epochs == 0 {
                 let is_missing = |(data, event): &(String, Event)| {

@@ -286,7 +286,8 @@ impl Subscription {
         self.backlog.control_frames.is_empty()
             && self.backlog.page.is_none()
             && self.replay.is_none()
-            && self.sent == self.hub.state.engine.feeds.head()
+            && self.sent == self.reader.place
+            && self.reader.live_place() == self.hub.state.engine.feeds.head()
     }
 
     pub(super) fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {

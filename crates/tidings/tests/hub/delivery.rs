@@ -32,10 +32,12 @@ async fn a_publisher_learns_the_id_that_subscribers_see() {
     let hub = hub().await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
     let published = hub.publish(NewEvent::new("chat", "x").id("own")).await.expect("published");
-    assert_eq!((published.id.as_str(), published.duplicate), ("own", false));
+    let id = published.id.expect("it is stored");
+    assert_eq!((id.as_str(), published.duplicate), ("own", false));
     assert_eq!(listener.next().await.id(), "own");
     let published = hub.publish(NewEvent::new("chat", "x")).await.expect("published");
-    assert_eq!(listener.next().await.id(), published.id.as_str());
+    let id = published.id.expect("it is stored");
+    assert_eq!(listener.next().await.id(), id.as_str());
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,7 +196,8 @@ async fn json_distinguishes_topics_in_one_handler() {
         .publish(NewEvent::new("chat", "a \"b\"\nc").also("alias").event_type("greeting"))
         .await
         .expect("published")
-        .id;
+        .id
+        .expect("it is stored");
     let Received::Event { data, event_type, .. } = listener.next().await else { panic!("an event") };
     let json: serde_json::Value = serde_json::from_str(&data).expect("JSON");
     assert_eq!(event_type, "message");

@@ -4,6 +4,7 @@ mod agree;
 mod deleting;
 mod delivery;
 mod endings;
+mod ephemeral;
 mod gaps;
 mod limits;
 mod sockets;

@@ -154,7 +154,7 @@ pub(crate) fn since_id(id: &str) -> Since {
 }
 
 pub(crate) async fn publish(hub: &Hub, topic: &str, data: impl Into<String>) -> EventId {
-    hub.publish(NewEvent::new(topic, data)).await.expect("published").id
+    hub.publish(NewEvent::new(topic, data)).await.expect("published").id.expect("it is stored")
 }
 
 /// Publishes the numbers from `from` to `through`, each as an event.

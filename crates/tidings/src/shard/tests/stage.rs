@@ -145,6 +145,8 @@ pub(super) struct Stage {
     /// Of the socket that comes next, see [`Peer::record_bytes`].
     pub(super) record_bytes: usize,
     published: Vec<Published>,
+    /// How many of them are in the feeds.
+    written_count: usize,
 }
 
 pub(super) struct Listener {
@@ -153,11 +155,15 @@ pub(super) struct Listener {
     pub(super) filter: tidings_topic::Filter,
     /// How many had been published when it came.
     pub(super) begins_at: usize,
+    /// How many of those that had been published when it came may be on their way to the feeds
+    /// still, so that an ephemeral one reaches it: those from here on.
+    joined_at: usize,
 }
 
 struct Published {
     topics: Vec<usize>,
     private: bool,
+    ephemeral: bool,
 }
 
 impl Stage {
@@ -175,15 +181,28 @@ impl Stage {
             early_bytes: 0,
             record_bytes: 0,
             published: Vec::new(),
+            written_count: 0,
         }
     }
 
     pub(super) async fn publish(&mut self, topics: &[usize], private: bool, bytes: usize) {
+        self.publish_any(topics, private, false, bytes).await;
+    }
+
+    pub(super) async fn publish_ephemeral(&mut self, topics: &[usize], private: bool, bytes: usize) {
+        self.publish_any(topics, private, true, bytes).await;
+    }
+
+    async fn publish_any(&mut self, topics: &[usize], private: bool, ephemeral: bool, bytes: usize) {
         let names = topics.iter().map(|topic| TOPICS[*topic].to_owned()).collect();
         let data = format!("{}:{}", self.published.len(), "x".repeat(bytes));
-        let event = NewEvent { topics: names, data, private, ..NewEvent::default() };
+        let event = NewEvent { topics: names, data, private, ephemeral, ..NewEvent::default() };
         self.hub.publish(event).await.expect("published");
-        self.published.push(Published { topics: topics.to_vec(), private });
+        self.published.push(Published { topics: topics.to_vec(), private, ephemeral });
+    }
+
+    pub(super) fn published_count(&self) -> usize {
+        self.published.len()
     }
 
     pub(super) fn matchers(&self, topics: &[usize]) -> Vec<Matcher> {
@@ -218,15 +237,17 @@ impl Stage {
         };
         let new_notifier = |group| FeedNotifier::new(&self.inbox, group);
         let key = self.shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
-        self.listeners.push(Listener { key, socket, filter, begins_at });
+        let joined_at = self.written_count;
+        self.listeners.push(Listener { key, socket, filter, begins_at, joined_at });
         self.listeners.len() - 1
     }
 
     /// Lets the writer of the hub write, and the shard receive of it.
     pub(super) async fn write(&mut self) {
-        for _ in 0..4 {
+        for _ in 0..100 {
             tokio::task::yield_now().await;
         }
+        self.written_count = self.published.len();
         let mut grown = Vec::new();
         self.inbox.take(&mut grown, &mut Vec::new());
         for group in grown {
@@ -276,18 +297,32 @@ impl Stage {
         panic!("the shard never rests");
     }
 
-    /// What a listener should receive.
+    /// The stored events that a listener should receive.
     pub(super) fn expected(&self, listener: &Listener) -> Vec<usize> {
         let published = self.published.iter().enumerate().skip(listener.begins_at);
-        let accepted = published.filter(|(_, event)| {
-            let topics: Vec<_> = event
-                .topics
-                .iter()
-                .map(|topic| self.hub.validator().topic(TOPICS[*topic]).expect("valid"))
-                .collect();
-            listener.filter.accepts_topics(&topics, event.private)
-        });
+        let accepted = published.filter(|(_, event)| !event.ephemeral && self.accepts(listener, event));
         accepted.map(|(number, _)| number).collect()
+    }
+
+    /// The stored events among those that a listener has received. All are in the order in which
+    /// they were published, each once, and of the ephemeral ones there are only such as it may
+    /// receive and that were published after it had joined.
+    pub(super) fn stored(&self, listener: &Listener, received: &Received) -> Vec<usize> {
+        let numbers = &received.numbers;
+        assert!(numbers.is_sorted_by(|one, next| one < next), "out of order: {numbers:?}");
+        let (ephemeral, stored): (Vec<_>, Vec<_>) =
+            numbers.iter().partition(|number| self.published[**number].ephemeral);
+        for number in ephemeral {
+            assert!(number >= listener.joined_at, "{number} was replayed: {numbers:?}");
+            assert!(self.accepts(listener, &self.published[number]), "{number} is for others: {numbers:?}");
+        }
+        stored
+    }
+
+    fn accepts(&self, listener: &Listener, event: &Published) -> bool {
+        let topic = |topic: &usize| self.hub.validator().topic(TOPICS[*topic]).expect("valid");
+        let topics: Vec<_> = event.topics.iter().map(topic).collect();
+        listener.filter.accepts_topics(&topics, event.private)
     }
 }
 
