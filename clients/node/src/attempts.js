@@ -1,5 +1,5 @@
 // Requests to the hub within a time, repeated where that can help. A repetition is safe: publications have an idempotency key, and
-// making a ticket or revoking twice does no harm.
+// making a ticket or revoking twice does no harm. Ephemeral events have none, and are not repeated where they may have arrived.
 
 import { TidingsError, refusal } from './error.js';
 
@@ -14,6 +14,7 @@ const DELAY_MILLIS_MAX = 2000;
  * @property {string} path
  * @property {Record<string, string>} [headers]
  * @property {string | Uint8Array} body
+ * @property {boolean} [isSentOnce] it is not repeated if it may have been published
  */
 
 /**
@@ -33,7 +34,8 @@ export async function post(hub, request, timeoutMillis) {
     // What one attempt may have published, another that was refused has not taken back.
     if (answer.outcome === 'unknown') outcome = 'unknown';
     else answer.outcome = outcome;
-    const isFinal = answer.status !== undefined && !TRANSIENT.has(answer.status);
+    const isRefused = answer.status !== undefined && !TRANSIENT.has(answer.status);
+    const isFinal = isRefused || (request.isSentOnce && answer.outcome === 'unknown');
     const delay = Math.max(backoffMillis(attempt), answer.retryAfterMillis ?? 0);
     if (isFinal || performance.now() + delay >= deadline) throw answer;
     await new Promise((resolve) => setTimeout(resolve, delay));

@@ -80,7 +80,8 @@ export class Client {
     if (lines.length === 0) return [];
     const recording = recorder();
     if (recording) return all.map((event) => recording.add(event));
-    return this.#publishLines(lines, `publishing ${lines.length} events`, options.idempotencyKey, this.#timeoutMillis);
+    const key = keyOf(options.idempotencyKey, all.every(({ ephemeral }) => ephemeral));
+    return this.#publishLines(lines, `publishing ${lines.length} events`, key, this.#timeoutMillis);
   }
 
   /**
@@ -92,7 +93,7 @@ export class Client {
    * @param {import('./events.js').PublishOptions} [options]
    */
   publishLater(topic, data, options = {}) {
-    this.#background.add({ topic, data, options: { idempotencyKey: randomUUID(), ...options } });
+    this.#background.add({ topic, data, options: { ...options, idempotencyKey: keyOf(options.idempotencyKey, options.ephemeral) } });
   }
 
   /**
@@ -194,14 +195,15 @@ export class Client {
     const body = text(data);
     const recording = recorder();
     if (recording) return recording.add({ topic, data, ...fields });
+    const key = keyOf(idempotencyKey, fields.ephemeral);
     const what = `publishing on ${topics.map((name) => JSON.stringify(name)).join(', ')}`;
     // No URL can contain the topics `.` and `..`.
     if (topics.length > 1 || /^\.\.?$/.test(topics[0])) {
-      const [receipt] = await this.#publishLines([line({ topic: topics, data: body, ...fields })], what, idempotencyKey, timeoutMillis);
+      const [receipt] = await this.#publishLines([line({ topic: topics, data: body, ...fields })], what, key, timeoutMillis);
       return receipt;
     }
-    const headers = { 'Content-Type': 'text/plain; charset=utf-8', 'Idempotency-Key': idempotencyKey ?? randomUUID() };
-    return JSON.parse(await post(await this.hub(), { what, path: pathOf(topics[0], fields), headers, body }, timeoutMillis));
+    const request = { what, path: pathOf(topics[0], fields), body, ...underKey('text/plain; charset=utf-8', key) };
+    return JSON.parse(await post(await this.hub(), request, timeoutMillis));
   }
 
   /**
@@ -211,9 +213,24 @@ export class Client {
    * @param {number} timeoutMillis
    * @returns {Promise<import('./events.js').Receipt[]>}
    */
-  async #publishLines(lines, what, key = randomUUID(), timeoutMillis) {
-    const headers = { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': key };
-    const answer = await post(await this.hub(), { what, path: '/topics', headers, body: lines.join('\n') }, timeoutMillis);
-    return JSON.parse(answer).events;
+  async #publishLines(lines, what, key, timeoutMillis) {
+    const request = { what, path: '/topics', body: lines.join('\n'), ...underKey('application/x-ndjson', key) };
+    return JSON.parse(await post(await this.hub(), request, timeoutMillis)).events;
   }
+}
+
+/**
+ * The idempotency key of a publication. Ephemeral events alone have none: a hub that does not store them cannot recognise a repetition.
+ *
+ * @param {string | undefined} given
+ * @param {boolean | undefined} isEphemeral
+ */
+function keyOf(given, isEphemeral) {
+  return given ?? (isEphemeral ? undefined : randomUUID());
+}
+
+/** @param {string} type @param {string | undefined} key */
+function underKey(type, key) {
+  const headers = { 'Content-Type': type };
+  return key === undefined ? { headers, isSentOnce: true } : { headers: { ...headers, 'Idempotency-Key': key } };
 }

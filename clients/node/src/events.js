@@ -10,6 +10,7 @@ import { checkOptions } from './options.js';
  * @property {boolean} [private] only subscribers that were granted the topic receive it
  * @property {number} [retry] milliseconds that browsers wait before they reconnect
  * @property {string} [except] the name of a connection that does not receive it
+ * @property {boolean} [ephemeral] subscribers that are connected now receive it, and it is not stored: for typing, cursors, progress
  * @property {string} [idempotencyKey] names the publication: under the same key it is published once
  */
 
@@ -20,13 +21,13 @@ import { checkOptions } from './options.js';
  */
 
 /**
- * The answer to a publication.
+ * The answer to a publication. An ephemeral event has no id.
  *
- * @typedef {{ id: string, duplicate?: boolean }} Receipt
+ * @typedef {{ id: string | null, duplicate?: boolean }} Receipt
  */
 
 /** @type {readonly string[]} */
-const FIELDS = ['type', 'id', 'private', 'retry', 'except'];
+const FIELDS = ['type', 'id', 'private', 'retry', 'except', 'ephemeral'];
 const DECODER = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** The data as the text that is published: text and bytes as they are, everything else as JSON. @param {unknown} data */

@@ -14,6 +14,7 @@ import { recorder, setRecorder } from './recorder.js';
  * @property {any} json the data as a value, if it is JSON
  * @property {string} type
  * @property {boolean} private
+ * @property {boolean} ephemeral
  * @property {string | undefined} id
  */
 
@@ -49,9 +50,9 @@ export class Recorder {
     line(event);
     const topics = topicsOf(event.topic);
     const data = text(event.data);
-    const { type = 'message', private: isPrivate = false, id } = event;
-    this.published.push({ topic: topics[0], topics, data, json: valueOf(data), type, private: isPrivate, id });
-    return { id: id ?? `#recorded-${this.published.length}` };
+    const { type = 'message', private: isPrivate = false, ephemeral = false, id } = event;
+    this.published.push({ topic: topics[0], topics, data, json: valueOf(data), type, private: isPrivate, ephemeral, id });
+    return { id: ephemeral ? null : (id ?? `#recorded-${this.published.length}`) };
   }
 }
 

@@ -116,6 +116,36 @@ test('a publication without an answer is repeated under the same key', async (t)
   assert.equal(first.headers.authorization, `Bearer ${KEY}`);
 });
 
+test('an ephemeral event is received live and by nobody later', async (t) => {
+  const hub = await startHub(t);
+  const client = clientOf(hub);
+  const first = await client.publish('chat', 'first');
+  for await (const item of client.subscribe('chat', { since: 'earliest' })) {
+    if (item.data === 'first') {
+      assert.deepEqual(await client.publish('chat', 'Ann', { type: 'typing', ephemeral: true }), { id: null });
+      continue;
+    }
+    assert.deepEqual([item.data, item.type, item.id], ['Ann', 'typing', first.id]);
+    break;
+  }
+  await client.publish('chat', 'last');
+  assert.deepEqual((await published(hub, 2, 'chat')).map(({ data }) => data), ['first', 'last']);
+});
+
+test('ephemeral events alone have no key, and are not repeated if they may have arrived', async (t) => {
+  const hub = await server(t, (request, response, attempt) => {
+    if (attempt === 1) request.socket.destroy();
+    else response.end('{"events":[{"id":null},{"id":"#2"}]}');
+  });
+  // The time-out only bounds the test.
+  const client = clientOf(hub, { timeoutMillis: 30_000 });
+  const unknown = (error) => error.outcome === 'unknown';
+  await assert.rejects(client.publish('chat', 'Ann', { ephemeral: true }), unknown);
+  await client.publishMany([{ topic: 'chat', data: 'Ann', ephemeral: true }, { topic: 'chat', data: 'hello' }]);
+  assert.deepEqual(hub.requests.map(({ headers }) => 'idempotency-key' in headers), [false, true]);
+  assert.equal(hub.requests[0].url, '/topics/chat?ephemeral=true');
+});
+
 test('a hub that does not answer fails a publication in time, with an unknown outcome and without the key', async (t) => {
   const hub = await server(t, () => {});
   await assert.rejects(clientOf(hub, { timeoutMillis: 100 }).publish('chat', 'hello'), (error) => {

@@ -16,7 +16,7 @@ test('everything that any client publishes and revokes is recorded, until the re
   await new Promise((resolve) => setImmediate(resolve));
 
   assert.deepEqual(recorded.on('user-42'), [
-    { topic: 'user-42', topics: ['user-42'], data: '{"paid":17}', json: { paid: 17 }, type: 'paid', private: true, id: undefined },
+    { topic: 'user-42', topics: ['user-42'], data: '{"paid":17}', json: { paid: 17 }, type: 'paid', private: true, ephemeral: false, id: undefined },
   ]);
   assert.equal(typeof receipt.id, 'string');
   assert.deepEqual(recorded.on('b').map(({ data, id, json }) => [data, id, json]), [['text', 'own', undefined]]);

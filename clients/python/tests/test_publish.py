@@ -133,6 +133,30 @@ def test_a_connection_that_was_closed_while_idle_is_replaced():
     assert server.keys()[1] == server.keys()[2]
 
 
+def test_an_ephemeral_event_is_received_live_and_by_nobody_later(client):
+    of = topic()
+    client.publish(of, "first")
+    with client.subscribe(of, since="earliest") as received:
+        first = next(received)
+        receipt = client.publish(of, "Ann", type="typing", ephemeral=True)
+        typing = next(received)
+    assert receipt.id is None
+    assert (typing.data, typing.type, typing.id) == ("Ann", "typing", first.id)
+    assert [event.data for event in history(client, of)] == ["first"]
+
+
+def test_ephemeral_events_alone_have_no_key_and_are_not_repeated():
+    events = [NewEvent("chat", "Ann", ephemeral=True), NewEvent("chat", "hello")]
+    with scripted(None, PUBLISHED, PUBLISHED) as server:
+        client = Client(server.url, timeout=20)
+        with pytest.raises(Unavailable) as raised:
+            client.publish_many(events[:1])
+        client.publish_many(events)
+    assert raised.value.outcome_unknown is True
+    assert ["idempotency-key" in request["headers"] for request in server.requests] == [False, True]
+    assert b'"ephemeral":true' in server.requests[0]["body"]
+
+
 def test_a_refusal_is_not_repeated():
     refusal = answer("403 Forbidden", b'{"detail":"No."}')
     with scripted(refusal) as server, pytest.raises(Refused, match="the hub answered 403: No."):

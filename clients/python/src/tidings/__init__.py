@@ -68,6 +68,7 @@ def publish(
     private: bool = False,
     retry: int | None = None,
     exclude: str | None = None,
+    ephemeral: bool = False,
     idempotency_key: str | None = None,
 ) -> Receipt:
     """Publishes one event on a topic or on several, and returns when it is in the log of the hub.
@@ -83,6 +84,7 @@ def publish(
         private=private,
         retry=retry,
         exclude=exclude,
+        ephemeral=ephemeral,
         idempotency_key=idempotency_key,
     )
 

@@ -152,7 +152,9 @@ class Background:
         return batch
 
     def _send(self, batch: Sequence[NewEvent]) -> None:
-        key = uuid.uuid4().hex
+        # Ephemeral events are worth nothing later, and a hub cannot recognise a repeat of them.
+        is_stored = not all(event.ephemeral for event in batch)
+        key = uuid.uuid4().hex if is_stored else None
         deadline = time.monotonic() + self._patience_secs
         while True:
             try:
@@ -167,7 +169,7 @@ class Background:
                     self._drop(1, str(error))
                 return
             except Unavailable as error:
-                is_over = time.monotonic() >= deadline or self._is_closed
+                is_over = time.monotonic() >= deadline or self._is_closed or not is_stored
                 if is_over:
                     self._drop(len(batch), str(error))
                     return

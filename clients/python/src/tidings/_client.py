@@ -75,11 +75,12 @@ class Client:
         private: bool = False,
         retry: int | None = None,
         exclude: str | None = None,
+        ephemeral: bool = False,
         idempotency_key: str | None = None,
     ) -> Receipt:
         """Publishes one event on a topic or on several, and returns when it is in the log of the
         hub."""
-        event = NewEvent(topics, data, type, id, private, retry, exclude)
+        event = NewEvent(topics, data, type, id, private, retry, exclude, ephemeral)
         return self.publish_many([event], idempotency_key=idempotency_key)[0]
 
     def publish_many(
@@ -97,11 +98,20 @@ class Client:
         recorder = _recording.current()
         if recorder is not None:
             return recorder.publish(all_events)
-        headers = {
-            "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
-            "Content-Type": "application/x-ndjson",
-        }
-        answer = self._request("POST", "/topics", body, headers, is_single=len(all_events) == 1)
+        headers = {"Content-Type": "application/x-ndjson"}
+        if idempotency_key is None and not all(event.ephemeral for event in all_events):
+            idempotency_key = uuid.uuid4().hex
+        # A hub that does not store the events cannot recognise a repeat.
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        answer = self._request(
+            "POST",
+            "/topics",
+            body,
+            headers,
+            is_single=len(all_events) == 1,
+            is_sent_once=idempotency_key is None,
+        )
         return [
             Receipt(receipt["id"], receipt.get("duplicate", False)) for receipt in _json(answer)["events"]
         ]
@@ -176,9 +186,17 @@ class Client:
         return connections
 
     def _request(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], *, is_single: bool = False
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        is_single: bool = False,
+        is_sent_once: bool = False,
     ) -> Answer:
-        """Sends a request that may be repeated, until it is answered or the time is over."""
+        """Sends a request that may be repeated, until it is answered or the time is over. One that
+        is sent once is not repeated if it may have been published."""
         access = self.access()
         connections = self._connections_to(access)
         deadline = time.monotonic() + self.timeout
@@ -208,6 +226,7 @@ class Client:
                 problem = f"the hub answered {status}: {detail}"
             wait = max(delay * (0.5 + random.random() / 2), retry_after or 0.0)
             is_final = status is not None and status not in _TEMPORARY
+            is_final = is_final or (is_sent_once and outcome_unknown)
             if is_final or time.monotonic() + wait >= deadline:
                 raise Unavailable(problem, outcome_unknown=outcome_unknown, status=status)
             time.sleep(wait)

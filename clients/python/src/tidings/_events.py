@@ -26,6 +26,9 @@ class NewEvent:
     retry: int | None = None
     #: The name of a connection that does not receive the event.
     exclude: str | None = None
+    #: Subscribers that are connected now receive it, and it is not stored: for typing, cursors,
+    #: progress.
+    ephemeral: bool = False
 
     def text(self) -> str:
         """The data as subscribers receive it."""
@@ -42,6 +45,8 @@ class NewEvent:
         fields.update({name: value for name, value in optional.items() if value is not None})
         if self.private:
             fields["private"] = True
+        if self.ephemeral:
+            fields["ephemeral"] = True
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
@@ -56,9 +61,10 @@ def as_topics(topics: Topics) -> list[str]:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The event is in the log of the hub."""
+    """The event is in the log of the hub, or, if it is ephemeral, on its way to the subscribers."""
 
-    id: str
+    #: ``None`` for an ephemeral event.
+    id: str | None
     #: Whether it had been published before, with the same idempotency key.
     duplicate: bool = False
 

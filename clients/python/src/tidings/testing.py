@@ -35,6 +35,7 @@ class Published:
     private: bool = False
     retry: int | None = None
     exclude: str | None = None
+    ephemeral: bool = False
 
     def json(self) -> Any:
         """The data, parsed."""
@@ -55,7 +56,8 @@ class Recorder(Sequence[Published]):
             start = len(self._events)
             self._events += map(_published, events)
             return [
-                Receipt(event.id or f"#recorded-{start + place}") for place, event in enumerate(events, 1)
+                Receipt(None if event.ephemeral else event.id or f"#recorded-{start + place}")
+                for place, event in enumerate(events, 1)
             ]
 
     @property
@@ -96,4 +98,13 @@ def record() -> Iterator[Recorder]:
 
 def _published(event: NewEvent) -> Published:
     topics = as_topics(event.topics)
-    return Published(topics, event.text(), event.type, event.id, event.private, event.retry, event.exclude)
+    return Published(
+        topics,
+        event.text(),
+        event.type,
+        event.id,
+        event.private,
+        event.retry,
+        event.exclude,
+        event.ephemeral,
+    )
