@@ -105,6 +105,9 @@ async fn published_events_are_printed() {
     publish(&hub, &["chat", "", "--allow-empty"]).await;
     assert_eq!(subscriber.value().await["data"], "");
 
+    assert_eq!(publish(&hub, &["chat", "typing", "--ephemeral"]).await, "", "it has no id");
+    assert_eq!(subscriber.value().await["data"], "typing");
+
     let again = ["chat", "once", "--idempotency-key", "k-1"];
     let first = publish(&hub, &again).await;
     assert_eq!(publish(&hub, &again).await, first);

@@ -19,7 +19,7 @@
 //! # async fn example() -> Result<(), tidings_client::ClientError> {
 //! let client = Client::new("http://127.0.0.1:8080", None)?;
 //! let published = client.publish("chat", "hello", &Publish::new().event_type("greeting")).await?;
-//! println!("published as {}", published.id);
+//! println!("published as {:?}", published.id);
 //!
 //! let mut chat = client.subscribe(&Subscribe::new().topic("chat").since("-50"))?;
 //! while let Some(event) = chat.next().await {

@@ -36,15 +36,16 @@ pub struct Publish {
     retry_millis: Option<u64>,
     private: bool,
     except: Option<String>,
+    ephemeral: bool,
     idempotency_key: Option<String>,
 }
 
-/// The hub's answer: the event is in its log.
+/// The hub's answer: the event is in its log, or, if it is ephemeral, on its way to subscribers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct Published {
-    /// The id of the event.
-    pub id: String,
+    /// The id of the event. None for an ephemeral one.
+    pub id: Option<String>,
     /// Whether it had been published before, with the same idempotency key.
     #[serde(default)]
     pub duplicate: bool,
@@ -91,6 +92,14 @@ impl Publish {
         self
     }
 
+    /// Makes the event ephemeral: subscribers that are connected now receive it at most once, and it
+    /// is not stored. It can have neither an [id](Self::id) nor a [key](Self::idempotency_key).
+    #[must_use]
+    pub fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
+        self
+    }
+
     /// Sets a key for this publication, so that sending it again with the same key does not publish
     /// it twice: 1 to 255 visible ASCII characters, a UUID for example. The hub remembers the key
     /// for some minutes and does not compare the events that are sent with it.
@@ -115,7 +124,7 @@ impl Client {
     /// # async fn example() -> Result<(), tidings_client::ClientError> {
     /// let client = Client::new("http://127.0.0.1:8080", None)?;
     /// let published = client.publish("orders", "42 is paid", &Publish::new().idempotency_key("7f0c2a")).await?;
-    /// println!("{}, sent before: {}", published.id, published.duplicate);
+    /// println!("{:?}, sent before: {}", published.id, published.duplicate);
     /// # Ok(())
     /// # }
     /// ```
@@ -158,6 +167,7 @@ impl Client {
             ("retry", publish.retry_millis.map(|millis| millis.to_string())),
             ("private", publish.private.then(|| "true".to_owned())),
             ("except", publish.except.clone()),
+            ("ephemeral", publish.ephemeral.then(|| "true".to_owned())),
         ];
         for (name, value) in parameters {
             if let Some(value) = value {

@@ -321,7 +321,7 @@ async fn a_publication_is_one_post_with_its_data_verbatim() {
     };
     let (published, ()) = tokio::join!(client.publish("a/b é", " two\r\nlines\n", &options), serve);
     let published = published.unwrap();
-    assert_eq!((published.id.as_str(), published.duplicate), ("#a.1", true));
+    assert_eq!((published.id.as_deref(), published.duplicate), (Some("#a.1"), true));
 }
 
 #[tokio::test]
@@ -394,6 +394,20 @@ async fn a_publication_with_a_key_is_not_repeated_after_a_final_error() {
 }
 
 #[tokio::test]
+async fn an_ephemeral_event_has_no_id() {
+    let server = Server::start().await;
+    let client = server.client();
+    let options = Publish::new().ephemeral();
+    let serve = async {
+        let request = server.request().await;
+        assert_eq!(request.line(), "POST /topics/a?ephemeral=true HTTP/1.1");
+        request.answer("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{\"id\":null}").await;
+    };
+    let (published, ()) = tokio::join!(client.publish("a", "data", &options), serve);
+    assert_eq!(published.unwrap().id, None);
+}
+
+#[tokio::test]
 async fn a_redirected_publication_is_sent_again_completely() {
     let server = Server::start().await;
     let client = server.client();
@@ -406,7 +420,7 @@ async fn a_redirected_publication_is_sent_again_completely() {
         request.answer("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"id\":\"1\"}").await;
     };
     let (published, ()) = tokio::join!(client.publish("a", "data", &options), serve);
-    assert_eq!(published.unwrap().id, "1");
+    assert_eq!(published.unwrap().id.as_deref(), Some("1"));
 }
 
 #[tokio::test]

@@ -33,6 +33,9 @@ pub(super) struct Publish {
     /// Deliver only to subscribers with a grant on the topic
     #[arg(long)]
     private: bool,
+    /// Deliver to the subscribers that are connected now, and do not store the event: it has no id
+    #[arg(long, conflicts_with_all = ["id", "idempotency_key"])]
+    ephemeral: bool,
     /// Key of this publication, such as a UUID: a repeat with the same key publishes nothing twice.
     /// With a key, the command retries while the hub cannot be reached
     #[arg(long, value_name = "KEY")]
@@ -72,14 +75,18 @@ impl Publish {
         if self.private {
             options = options.private();
         }
+        if self.ephemeral {
+            options = options.ephemeral();
+        }
         if let Some(key) = self.idempotency_key {
             options = options.idempotency_key(key);
         }
         let published = block_on(Builder::new_current_thread(), async {
             client.publish(&self.topic, data, &options).await.map_err(|error| self.hub.explain(&error))
         })?;
-        print_line(&published.id).map_err(|failure| match failure {
-            Failure::Runtime(why) => Failure::runtime(format!("published as {}, but {why}", published.id)),
+        let Some(id) = published.id else { return Ok(()) };
+        print_line(&id).map_err(|failure| match failure {
+            Failure::Runtime(why) => Failure::runtime(format!("published as {id}, but {why}")),
             other => other,
         })
     }
