@@ -58,7 +58,7 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	$(MAKE) --no-print-directory features
 	node tools/words.mjs
-	node --test tools/cycles.test.mjs
+	node --test tools/cycles.test.mjs tools/public-api.test.mjs
 	node tools/cycles.mjs
 	tests/deny
 	tests/workflows
@@ -127,8 +127,9 @@ tls: ## 5,000 subscribers over TLS and a new certificate (CLIENTS=n), then tests
 	TIDINGS_CLIENTS=$(CLIENTS) $(CARGO) test --locked -p tidings-cli --test tls_subscribers -- --nocapture
 	cd tests && node --test --test-reporter=spec tls
 
-doc: ## Build the documentation of the crates into target/doc; a broken link is an error
+doc: ## Build the documentation of the crates into target/doc, and compare the public API with docs/public-api; a broken link is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --all-features --no-deps
+	node tools/public-api.mjs
 
 site: ## Build the documentation site into site/; a broken link is an error
 	@tests/setup site
