@@ -80,7 +80,7 @@ async fn confirm_orders(hub: Hub) -> Result<()> {
 
 /// For everybody but the page that typed, which sends its name.
 async fn typing(State(hub): State<Hub>, user: User, page: String) -> Result {
-    let event = NewEvent::new("typing", user.0).event_type("typing");
+    let event = NewEvent::new("typing", user.0).event_type("typing").ephemeral();
     hub.publish(NewEvent { except: ConnectionId::parse(&page), ..event }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
