@@ -1,5 +1,6 @@
 // The public API of a crate as text, one line for each item, from what `cargo doc` has written. `make doc` compares it with the
-// file in docs/public-api, so that each change of the API is a diff, and can be described in CHANGELOG.md.
+// file in docs/public-api, so that each change of the API is a diff, and can be described in CHANGELOG.md. It also fails if no
+// example of the documentation calls a function.
 //
 //     node tools/public-api.mjs            compares
 //     node tools/public-api.mjs --write    writes
@@ -38,25 +39,37 @@ export function declarations(path, page) {
   ];
 }
 
-/** The public API of a crate, sorted. */
+/** The functions among these declarations that no example in these pages calls. */
+export function withoutExample(lines, pages) {
+  const examples = pages.flatMap((page) => [...page.matchAll(/<pre class="rust rust-example-rendered">([\s\S]*?)<\/pre>/g)].map(([, code]) => textOf(code)));
+  const words = new Set(examples.join(' ').match(/\w+/g));
+  return lines.filter((line) => !/: impl\b/.test(line) && line.match(/\bfn (\w+)/) && !words.has(line.match(/\bfn (\w+)/)[1]));
+}
+
+/** The public API of a crate, sorted, and what of it has no example. */
 function publicApi(crate) {
   const root = join(process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, 'target'), 'doc', crate.replaceAll('-', '_'));
-  const lines = [];
+  const [lines, pages] = [[], []];
   for (const entry of readdirSync(root, { recursive: true, withFileTypes: true })) {
+    if (!entry.isFile() || !entry.name.endsWith('.html')) continue;
+    const page = readFileSync(join(entry.parentPath, entry.name), 'utf8');
+    pages.push(page);
     const name = entry.name.match(ITEM)?.[1];
-    if (!entry.isFile() || !name) continue;
-    const file = join(entry.parentPath, entry.name);
     const module = relative(dirname(root), entry.parentPath).split(sep).join('::');
-    lines.push(...declarations(`${module}::${name}`, readFileSync(file, 'utf8')));
+    if (name) lines.push(...declarations(`${module}::${name}`, page));
   }
   if (lines.length === 0) throw new Error(`${root} has no items: run cargo doc first`);
-  return `${[...new Set(lines)].sort().join('\n')}\n`;
+  return { now: `${[...new Set(lines)].sort().join('\n')}\n`, missing: withoutExample(lines, pages) };
 }
 
 function main() {
   for (const crate of CRATES) {
     const file = join(REPOSITORY, 'docs/public-api', `${crate}.txt`);
-    const now = publicApi(crate);
+    const { now, missing } = publicApi(crate);
+    if (missing.length > 0) {
+      console.error(`No example in the documentation of ${crate} calls:\n${missing.join('\n')}`);
+      process.exitCode = 1;
+    }
     if (process.argv.includes('--write')) {
       mkdirSync(dirname(file), { recursive: true });
       writeFileSync(file, now);

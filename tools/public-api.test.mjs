@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { declarations, textOf } from './public-api.mjs';
+import { declarations, textOf, withoutExample } from './public-api.mjs';
 
 const PAGE = `<pre class="rust item-decl"><code>pub struct Hub { <span class="comment">/* private fields */</span> }</code></pre>
 <h2 id="implementations"></h2><section id="impl-Hub" class="impl"><h3 class="code-header">impl Hub</h3></section>
@@ -19,6 +19,11 @@ test('an item, its methods and its traits are listed, and nothing that every typ
     'tidings::Hub: pub fn close(&self) -> u8 where Self: Sized,',
     'tidings::Hub: impl Clone for Hub',
   ]);
+});
+
+test('a function that no example calls is found', () => {
+  const lines = ['t::Hub: pub fn close(&self)', 't::Hub: pub fn open() -> Hub', 't::Hub: impl Fn for Hub'];
+  assert.deepEqual(withoutExample(lines, ['<div><pre class="rust rust-example-rendered"><code>hub.<span>open</span>()</code></pre></div><p>close</p>']), [lines[0]]);
 });
 
 test('text has no tags and no entities', () => {

@@ -108,6 +108,14 @@ pub struct ConnectionId([u8; 16]);
 
 impl ConnectionId {
     /// The id with these bits, which must be unpredictable.
+    ///
+    /// ```
+    /// use tidings_topic::ConnectionId;
+    ///
+    /// let id = ConnectionId::from_random([7; 16]); // of a random number generator
+    /// assert_eq!(ConnectionId::parse(&id.to_string()), Some(id));
+    /// assert_eq!(id.to_bytes(), [7; 16]);
+    /// ```
     pub const fn from_random(bits: [u8; 16]) -> Self {
         Self(bits)
     }
@@ -165,6 +173,14 @@ pub struct Event {
 
 impl Event {
     /// The approximate memory of this event, in bytes, for limits.
+    ///
+    /// ```
+    /// use tidings_topic::{NewEvent, Validator};
+    ///
+    /// let event = Validator::default().event(NewEvent::new("chat", "hello".repeat(100)))?;
+    /// assert!(event.memory_bytes() > 500);
+    /// # Ok::<(), tidings_topic::Invalid>(())
+    /// ```
     pub fn memory_bytes(&self) -> usize {
         let topics: usize = self.topics.iter().map(|topic| topic.as_str().len() + 32).sum();
         let names = self.id.as_ref().map_or(0, |id| id.as_str().len())
@@ -181,6 +197,10 @@ impl Event {
 /// let validator = Validator::default();
 /// let event = validator.event(NewEvent::new("chat", "hello").event_type("greeting"))?;
 /// assert_eq!(event.topics[0].as_str(), "chat");
+///
+/// // Not stored; and a browser that lost its connection is to wait ten seconds.
+/// let typing = validator.event(NewEvent::new("typing", "ann").ephemeral().retry_millis(10_000))?;
+/// assert!(typing.ephemeral);
 /// # Ok::<(), tidings_topic::Invalid>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

@@ -48,6 +48,13 @@ impl Since {
 
     /// The cursor as a client sends it in `Last-Event-ID`: an id, or `earliest` (the Mercure
     /// protocol, "Reconciliation").
+    ///
+    /// ```
+    /// use tidings_topic::Since;
+    ///
+    /// assert_eq!(Since::from_last_event_id("order-1"), Since::Id("order-1".to_owned()));
+    /// assert_eq!(Since::from_last_event_id("earliest"), Since::Earliest);
+    /// ```
     pub fn from_last_event_id(id: &str) -> Self {
         if id == "earliest" { Self::Earliest } else { Self::Id(id.to_owned()) }
     }

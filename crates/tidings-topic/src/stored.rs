@@ -63,6 +63,13 @@ impl<'a> StoredEvent<'a> {
 impl Topic {
     /// For log implementations: the topic of an event that was stored. `None` if no event can have
     /// it.
+    ///
+    /// ```
+    /// use tidings_topic::{EventId, Topic};
+    ///
+    /// assert!(Topic::from_stored("chat").is_some() && Topic::from_stored("").is_none());
+    /// assert!(EventId::from_stored("order-1").is_some() && EventId::from_stored("#1").is_none());
+    /// ```
     pub fn from_stored(text: &str) -> Option<Self> {
         topic(text)
     }

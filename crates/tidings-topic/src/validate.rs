@@ -355,6 +355,12 @@ impl Invalid {
     }
 
     /// Whether the input exceeded a limit. HTTP answers 413 to a publisher then.
+    ///
+    /// ```
+    /// use tidings_topic::Validator;
+    ///
+    /// assert!(Validator::default().topic(&"a".repeat(100_000)).is_err_and(|reason| reason.is_excess()));
+    /// ```
     pub fn is_excess(&self) -> bool {
         self.excess
     }

@@ -20,6 +20,16 @@ impl Hub {
     ///
     /// The value is stored unencrypted in the cluster's store. Call this once for each name: the
     /// hub renews the value until the hub is closed.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (hub, random) = (tidings::Hub::in_memory().await, [7; 32]);
+    /// let cookie_key = hub.agree("cookie-key", &random).await?;
+    /// assert_eq!(hub.agree("cookie-key", b"another proposal").await?, cookie_key);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn agree(&self, name: &str, proposed: &[u8]) -> Result<Vec<u8>, Unavailable> {
         let key = format!("agreed/{name}");
         let agreed = cluster::agree(self.cluster(), &key, proposed, HOLDS_FOR)

@@ -17,6 +17,8 @@ chapter! {
     in_process: "guide/in_process.md",
     presence: "guide/presence.md",
     graceful_shutdown: "guide/graceful_shutdown.md",
+    limits: "guide/limits.md",
+    monitoring: "guide/monitoring.md",
     custom_log: "guide/custom_log.md",
     embedding: "guide/embedding.md",
 }

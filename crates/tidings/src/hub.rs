@@ -39,6 +39,7 @@ impl Hub {
 
     /// The validator for all APIs of this hub; it makes the matchers for
     /// [`Subscribe`](crate::Subscribe).
+    #[doc(hidden)]
     pub fn validator(&self) -> &Validator {
         &self.state.validator
     }
@@ -53,12 +54,33 @@ impl Hub {
 
     /// How many subscriptions an event on this topic reaches in this process, before grants are
     /// checked. A subscription that matches the topic in two ways counts twice.
-    pub fn subscribers(&self, topic: &Topic) -> usize {
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// # let hub = tidings::Hub::in_memory().await;
+    /// let subscription = hub.subscribe("chat").await?;
+    /// assert_eq!(hub.subscribers("chat")?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if no event can have this topic.
+    pub fn subscribers(&self, topic: &str) -> Result<usize, Error> {
+        Ok(self.subscribers_of(&self.validator().topic(topic)?))
+    }
+
+    /// The same, of a topic that was validated before.
+    #[doc(hidden)]
+    pub fn subscribers_of(&self, topic: &Topic) -> usize {
         self.state.engine.feeds.reader_count(std::slice::from_ref(topic))
     }
 
     /// Whether an event with these topics is private whatever its publisher requests
     /// ([`HubSettings::private_topics`](crate::HubSettings::private_topics)).
+    #[doc(hidden)]
     pub fn are_private(&self, topics: &[Topic]) -> bool {
         self.state.are_private(topics)
     }
@@ -66,6 +88,7 @@ impl Hub {
     /// Replaces the topics on which every event is private
     /// ([`HubSettings::private_topics`](crate::HubSettings::private_topics)), for events that are
     /// published from now on. Events that are stored stay what they are.
+    #[doc(hidden)]
     pub fn set_private_topics(&self, globs: &[TopicGlob]) {
         self.state.private_topics.store(Arc::new(PrivateTopics::new(globs, self.validator())));
     }
@@ -174,17 +197,20 @@ impl Hub {
     }
 
     /// The state that this hub shares with others in addition to the log.
+    #[doc(hidden)]
     pub fn cluster(&self) -> &dyn Cluster {
         &*self.state.cluster
     }
 
     /// The same, for tasks.
+    #[doc(hidden)]
     pub fn shared_cluster(&self) -> Arc<dyn Cluster> {
         Arc::clone(&self.state.cluster)
     }
 
     /// Whether other hubs may share that state: the hub has a
     /// [cluster](crate::HubBuilder::cluster).
+    #[doc(hidden)]
     pub fn is_clustered(&self) -> bool {
         self.state.is_clustered
     }

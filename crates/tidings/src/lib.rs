@@ -20,19 +20,22 @@
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let hub = Hub::in_memory().await;
-//!     let app = Router::new().route("/stream", get(stream)).route("/post", post(publish)).with_state(hub.clone());
+//!     let routes = Router::new().route("/stream", get(stream)).route("/post", post(publish));
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
 //!     // A stream never ends by itself: the hub ends them when the server is to stop.
 //!     let stopped = hub.shutdown_on(tokio::signal::ctrl_c());
-//!     Ok(axum::serve(listener, app).with_graceful_shutdown(stopped).await?)
+//!     let server = axum::serve(listener, routes.with_state(hub));
+//!     Ok(server.with_graceful_shutdown(stopped).await?)
 //! }
 //!
-//! async fn stream(State(hub): State<Hub>, headers: HeaderMap, uri: Uri) -> Result<Subscription, Error> {
+//! type App = State<Hub>;
+//!
+//! async fn stream(State(hub): App, headers: HeaderMap, uri: Uri) -> Result<Subscription, Error> {
 //!     let request = Subscribe::topics(["chat"]).since(Since::Last(20));
 //!     hub.subscribe(request.resume(&headers, uri.query())).await
 //! }
 //!
-//! async fn publish(State(hub): State<Hub>, message: String) -> Result<(), Error> {
+//! async fn publish(State(hub): App, message: String) -> Result<(), Error> {
 //!     hub.publish(NewEvent::new("chat", message)).await?;
 //!     Ok(())
 //! }
@@ -49,7 +52,9 @@
 //!   that start at different places.
 //! - [`guide::in_process`]: consumers in the application itself.
 //! - [`guide::presence`]: who is there.
-//! - [`guide::graceful_shutdown`]
+//! - [`guide::graceful_shutdown`]: a server that ends without cutting its clients off.
+//! - [`guide::limits`]: what a hub may use, and when it refuses.
+//! - [`guide::monitoring`]: whether it works, and what it does.
 //! - [`guide::custom_log`]: events in files, on other servers, or in a log of your own.
 //! - [`testing`]: tests of an application, without sockets.
 //! - [`guide::embedding`]: in other servers than axum.

@@ -22,6 +22,25 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! Events age by a clock, which may be one that the test moves:
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidings::{Hub, MemoryLimits, MemoryLog, NewEvent, log::{Clock, Timestamp}};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tidings::Error> {
+//! let clock = Clock::manual(Timestamp::from_millis(0));
+//! let day = Duration::from_secs(24 * 60 * 60);
+//! let limits = MemoryLimits { age_max: Some(day), ..MemoryLimits::default() };
+//! let hub = Hub::builder().log(MemoryLog::with_clock(limits, clock.clone())).start().await?;
+//! hub.publish(NewEvent::new("chat", "hello")).await?;
+//! clock.advance(2 * day);
+//! assert!(hub.last_events(10, "chat").await?.entries.is_empty());
+//! # Ok(())
+//! # }
+//! ```
 
 use std::time::Duration;
 

@@ -48,7 +48,7 @@ pub(crate) async fn summary(
 
 fn subscribers(app: &App, access: &Access, matcher: &Matcher) -> Option<usize> {
     match matcher {
-        Matcher::Exact(topic) => access.subscribe.covers(topic).then(|| app.hub.subscribers(topic)),
+        Matcher::Exact(topic) => access.subscribe.covers(topic).then(|| app.hub.subscribers_of(topic)),
         Matcher::Any | Matcher::Pattern(_) => access.subscribe.is_all().then(|| app.hub.stats().subscribers),
     }
 }

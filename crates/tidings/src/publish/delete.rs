@@ -23,12 +23,30 @@ impl Hub {
     /// returns how many there were. No subscriber receives them any more, by any path or id. A
     /// subscriber that has not received them yet gets a gap notice. Events that are published
     /// afterwards are not affected.
-    pub async fn delete(&self, topic: &Topic) -> Result<u64, Error> {
-        Ok(self.delete_covered(topic, &Grants::all()).await?.deleted)
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// # use tidings::{Hub, NewEvent};
+    /// # let hub = Hub::in_memory().await;
+    /// hub.publish(NewEvent::new("user-42", "your code is 1234").private()).await?;
+    /// assert_eq!(hub.delete("user-42").await?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if no event can have this topic, [`Error::Closed`], and
+    /// [`Error::Unavailable`] if the log cannot be reached.
+    pub async fn delete(&self, topic: &str) -> Result<u64, Error> {
+        let topic = self.validator().topic(topic)?;
+        Ok(self.delete_covered(&topic, &Grants::all()).await?.deleted)
     }
 
     /// The same, only for those events whose topics are all covered by these grants. The others are
     /// kept.
+    #[doc(hidden)]
     pub async fn delete_covered(&self, topic: &Topic, grants: &Grants) -> Result<Deletion, Error> {
         let state = &self.state;
         if state.engine.is_closed() {

@@ -1,12 +1,8 @@
 //! No new subscriber receives a deleted event, and a subscriber that misses one gets a gap.
 
-use tidings::{Hub, Since, Topic};
+use tidings::Since;
 
 use crate::stage::{Listener, StageLog, hub, hub_on, publish, publish_numbers, settle, since_id, to};
-
-fn topic(hub: &Hub, text: &str) -> Topic {
-    hub.validator().topic(text).expect("a topic")
-}
 
 #[tokio::test(start_paused = true)]
 async fn no_new_subscriber_receives_a_deleted_event() {
@@ -21,7 +17,7 @@ async fn no_new_subscriber_receives_a_deleted_event() {
     let mut earlier = Listener::open(&hub, ask(since_id(before.as_str()))).await;
     assert_eq!(earlier.data(4).await, ["1", "2", "3", "after"]);
 
-    assert_eq!(hub.delete(&topic(&hub, "chat")).await.expect("deleted"), 3);
+    assert_eq!(hub.delete("chat").await.expect("deleted"), 3);
     let mut earliest = Listener::open(&hub, ask(Since::Earliest)).await;
     assert_eq!(earliest.data(2).await, ["before", "after"]);
     for missed in [&before, &ids[0], &ids[1]] {
@@ -52,7 +48,7 @@ async fn events_after_the_first_page_contain_no_deleted_event() {
     publish_numbers(&hub, "chat", 2, 4).await;
     publish(&hub, "news", "5").await;
     assert_eq!(live.data(5).await, ["1", "2", "3", "4", "5"]);
-    hub.delete(&topic(&hub, "chat")).await.expect("deleted");
+    hub.delete("chat").await.expect("deleted");
     let mut back = Listener::open(&hub, to(&hub, &["*"]).since(since_id(before.as_str()))).await;
     back.next().await.notice("gap");
     assert_eq!(back.data(2).await, ["1", "5"]);
@@ -70,7 +66,7 @@ async fn a_subscriber_that_misses_a_deleted_event_gets_a_gap() {
     settle().await;
     publish(&hub, "chat", "deleted").await;
     // The writer is disconnected from the log, which has carried the deletion out all the same.
-    assert_eq!(hub.delete(&topic(&hub, "chat")).await.expect("deleted"), 1);
+    assert_eq!(hub.delete("chat").await.expect("deleted"), 1);
     log.tail_runs.send_replace(true);
     assert_eq!(chat.next().await.notice("gap")["reason"], "expired");
     publish(&hub, "chat", "next").await;
@@ -87,7 +83,7 @@ async fn another_hub_on_the_same_log_stops_delivering_it_too() {
     let mut live = Listener::open(&other, to(&other, &["chat"])).await;
     publish(&one, "chat", "gone").await;
     assert_eq!(live.data(1).await, ["gone"]);
-    assert_eq!(one.delete(&topic(&one, "chat")).await.expect("deleted"), 2);
+    assert_eq!(one.delete("chat").await.expect("deleted"), 2);
     settle().await;
     let mut back = Listener::open(&other, to(&other, &["chat"]).since(since_id(before.as_str()))).await;
     back.next().await.notice("gap");
@@ -101,7 +97,7 @@ async fn an_unavailable_log_deletes_nothing() {
     let hub = hub_on(&log, |_| {}).await;
     publish(&hub, "chat", "kept").await;
     log.far.go_down();
-    assert!(matches!(hub.delete(&topic(&hub, "chat")).await, Err(tidings::Error::Unavailable(_))));
+    assert!(matches!(hub.delete("chat").await, Err(tidings::Error::Unavailable(_))));
     log.far.come_back();
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
     assert_eq!(listener.data(1).await, ["kept"]);
