@@ -22,6 +22,18 @@ KEY=$(head -n 1 made)
 export KEY
 # shellcheck disable=SC2016 # No expansion is meant.
 sed -n '/^```toml$/,/^```$/{/^```/d;p}' "$document" >hub.toml
+echo 'admin = true' >>hub.toml
+# A token that the hubs refuse is as secret: it may be good elsewhere.
+tidings key new --name signing | head -n 1 >issuer.key
+tidings token new --subscribe news --issuer app --audience "$(sed -n 's/^public_url = "\(.*\)"/\1/p' hub.toml)" --secret-file issuer.key >signed.jwt
+tidings ticket secret >made-secret
+sed -n '/^\[\[ticket_secret\]\]/,$p' made-secret >>hub.toml
+ticket() { tidings ticket new --config hub.toml --topic "$1"; }
+stream_ticket=$(ticket news)
+rejected_ticket=$(ticket other)
+wrong_key=$(tidings key new --name wrong | head -n 1)
+token=$(cat signed.jwt)
+planted=("$KEY" "$wrong_key" "$stream_ticket" "$rejected_ticket" "$token" "$(head -n 1 made-secret)" "$(cat issuer.key)")
 # shellcheck disable=SC2016 # No expansion is meant.
 sed -n '/^```sh$/,/^```$/{/^```/d;s/ &$//;p}' "$document" >commands
 
@@ -90,11 +102,35 @@ hub_of_stream() {
   done
 }
 
-NODE_EXTRA_CA_CERTS=$authority node "$client" "$origin/stream?topic=news" >>stream 2>client.log &
+NODE_EXTRA_CA_CERTS=$authority node "$client" "$origin/stream?topic=news&ticket=$stream_ticket" >>stream 2>client.log &
 wait_for stream '"open":true'
 # The stream stays open, so what arrives was not held back until its end.
 publish at-once
 wait_for stream '"data":"at-once"'
+
+# Requests with credentials in each place where a client may put one: accepted, refused by the hubs, refused by the proxy itself, and
+# one of a client that leaves at once.
+present() { ask "$@" >>credentials 2>&1 & presented+=($!); }
+present_credentials() {
+  local address presented=()
+  for address in "$origin" http://hub.example.com; do
+    present -H "Authorization: Bearer $wrong_key" -d refused "$address/topics/news"
+    present -H "Authorization: Bearer $token" "$address/topics/news"
+    present -H "Cookie: __Secure-mercure_access_token=$token" -H "Referer: $origin/?ticket=$rejected_ticket" "$address/stream?topic=news"
+    present "$address/stream?topic=news&ticket=$rejected_ticket"
+    present "$address/stream?topic=news&ticket=x$rejected_ticket"
+    present "$address/stream?topic=news&access_token=$token"
+    present "$address/topics/news?authorization=$KEY" -d refused
+    present -X BREW "$address/stream?topic=news&ticket=$rejected_ticket"
+    present --http1.1 --request-target "/stream?ticket=$rejected_ticket HTTP/9" "$address/"
+    present --http1.1 -H "Padding: $padding" "$address/stream?topic=news&ticket=$rejected_ticket"
+    present --http1.1 -H 'Content-Length: 1x' "$address/stream?topic=news&ticket=$rejected_ticket"
+    present --max-time 0.3 "$address/stream?topic=news&ticket=$stream_ticket"
+  done
+  wait "${presented[@]}" || true
+}
+padding=$(printf '%0100000d' 0)
+present_credentials
 
 killed=$(hub_of_stream)
 kill -9 "${hubs[$killed]}"
@@ -116,6 +152,8 @@ sed -n 's/.*"type":"message".*"data":"\([a-z0-9-]*\)".*/\1/p' stream >received
 printf '%s\n' at-once missed without-0 without-1 | diff - received
 if grep -F '\"kind\":\"gap\"' stream; then exit 1; fi
 
+for number in 0 1; do curl -sS --fail -H "Authorization: Bearer $KEY" "http://127.0.0.1:808$number/metrics" >>metrics; done
+
 # Without a hub, a browser is asked to come back, and everybody else is refused.
 kill -9 "${hubs[@]}"
 for ((tenths = 300; tenths > 0; tenths--)); do
@@ -125,6 +163,11 @@ for ((tenths = 300; tenths > 0; tenths--)); do
 done
 grep -q '^retry: 15000$' away
 [[ $(ask -o /dev/null -w '%{http_code}' -d lost "$origin/topics/news") == 50? ]]
+present_credentials
 
-# Tickets are in the query, which no log has.
-if grep -rF 'topic=news' proxy /var/log/nginx; then exit 1; fi
+# No log has a query, where tickets are, or a credential from anywhere else.
+logs=(proxy hub0 hub1 metrics /var/log/nginx)
+if grep -rF 'topic=news' "${logs[@]}"; then exit 1; fi
+for secret in "${planted[@]}"; do
+  if grep -rF -e "$secret" "${logs[@]}"; then exit 1; fi
+done
