@@ -10,6 +10,7 @@ mod completions;
 mod config;
 #[cfg_attr(not(feature = "demo"), path = "commands/demo_absent.rs")]
 mod demo;
+mod drain_delay;
 mod health;
 mod hub;
 mod key;

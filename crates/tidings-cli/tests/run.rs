@@ -257,6 +257,20 @@ async fn a_second_signal_ends_everything_at_once() {
 }
 
 #[tokio::test]
+async fn the_application_serves_until_the_drain_delay_is_over() {
+    let mut hub = application::hub("report=TERM serve wait", &["--drain-delay-secs", "1h"]);
+    hub.start_again().await.unwrap();
+    hub.printed("the application accepts connections").await.unwrap();
+    hub.ask_to_stop().unwrap();
+    hub.printed("not ready any more").await.unwrap();
+    assert_eq!(hub.request("GET /", b"").await.unwrap().status, 200);
+    assert!(!hub.output().iter().any(|line| line.contains("got TERM")));
+    hub.ask_to_stop().unwrap();
+    hub.printed("got TERM 1").await.unwrap();
+    assert!(hub.stopped().await.unwrap().success());
+}
+
+#[tokio::test]
 async fn what_an_application_leaves_behind_ends_with_it() {
     let mut hub = application::hub("leave report=TERM serve wait", &[]);
     hub.start_again().await.unwrap();

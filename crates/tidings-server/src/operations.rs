@@ -36,6 +36,10 @@ pub(crate) async fn readyz(State(app): State<App>, request: Request) -> Result<&
 
 async fn check(app: &App) -> Result<(), Problem> {
     let refuse = |what, why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, why);
+    if app.settings.leaving.has_begun() {
+        let why = "The process was asked to stop: it still serves, and clients should go to another one.";
+        return Err(refuse("leaving", why.to_owned()));
+    }
     app.hub.health().await.map_err(|error| refuse("health", sentence(error)))?;
     if !app.revocations.are_known() {
         return Err(refuse(

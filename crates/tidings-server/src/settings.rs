@@ -11,7 +11,7 @@ use tidings::{
 use url::Url;
 
 use crate::{
-    Applications, Component, ConnectionMetrics, Reload, RevocationFile, SharedRevocations, Upstream,
+    Applications, Component, ConnectionMetrics, Leaving, Reload, RevocationFile, SharedRevocations, Upstream,
     slots::SlotLimits,
 };
 
@@ -103,6 +103,8 @@ pub struct Settings {
     pub components: Vec<Arc<dyn Component>>,
     /// What `POST /reload` calls. Default: nothing; it is answered 404.
     pub reload: Option<Arc<dyn Reload>>,
+    /// Makes the hub not ready once the process was asked to stop. Default: nothing does.
+    pub leaving: Leaving,
 }
 
 impl Default for Settings {
@@ -134,6 +136,7 @@ impl Default for Settings {
             connection_metrics: None,
             components: Vec::new(),
             reload: None,
+            leaving: Leaving::default(),
         }
     }
 }

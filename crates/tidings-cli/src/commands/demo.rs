@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -74,7 +75,8 @@ impl Demo {
 }
 
 async fn chat(listens: Vec<Listen>, hosts: HostNames, keeping: Keeping) -> Result<(), Failure> {
-    let mut listening = Listening::start(&Addresses { listens: &listens, ..Addresses::default() })?;
+    let mut listening =
+        Listening::start(&Addresses { listens: &listens, ..Addresses::default() }, Duration::ZERO)?;
     let addresses = listening.addresses(false);
     let store = listening.open(&keeping).await?;
     output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;

@@ -13,13 +13,13 @@ use std::{
 };
 
 use tidings::Hub;
-use tidings_server::{Drain, Listener, ListenerRole, LocalAddress};
+use tidings_server::{Drain, Leaving, Listener, ListenerRole, LocalAddress};
 
 #[cfg(unix)]
 use super::{
     pid_file::PidFile,
     signals::ForApplication,
-    upgrade::{OldProcess, Upgrades},
+    upgrade::{OldProcess, UpgradeRefusal, Upgrades},
 };
 use super::{
     runtime::keep_blocking_thread,
@@ -67,8 +67,8 @@ pub(super) struct Listening {
 
 impl Listening {
     /// The sockets that the old process passes, or the inherited ones (`LISTEN_FDS`), or else new
-    /// ones at these addresses, with TLS where it is wanted.
-    pub(super) fn start(addresses: &Addresses<'_>) -> Result<Self, Failure> {
+    /// ones at these addresses, with TLS where it is wanted. `drain_delay`: see `drain_delay.rs`.
+    pub(super) fn start(addresses: &Addresses<'_>, drain_delay: Duration) -> Result<Self, Failure> {
         #[cfg(unix)]
         let (passed, old_process) = OldProcess::take()
             .map_err(|error| Failure::runtime(format!("the old process passed no sockets: {error}")))?
@@ -82,7 +82,7 @@ impl Listening {
         let found = Socket::inherited()?;
         let opened = Sockets::open(found, addresses)?;
         let cannot_start = |error| Failure::runtime(format!("cannot start: {error}"));
-        let stops = stops().map_err(cannot_start)?;
+        let stops = stops(drain_delay).map_err(cannot_start)?;
         #[cfg(unix)]
         let upgrades = Upgrades::of(&opened.sockets).map_err(cannot_start)?;
         Ok(Self {
@@ -143,6 +143,11 @@ impl Listening {
         self.stops.reloads()
     }
 
+    /// Whether the process was asked to stop, while it still serves.
+    pub(super) fn leaving(&self) -> &Leaving {
+        self.stops.leaving()
+    }
+
     /// The sockets.
     pub(super) fn sockets(&self) -> &[Socket] {
         &self.sockets
@@ -178,7 +183,8 @@ impl Listening {
         Err(refused.into())
     }
 
-    /// Serves until a signal stops it (one drains, a second exits at once), until a new process has
+    /// Serves until a signal stops it (one drains, after the drain delay, and another one exits at
+    /// once), until a new process has
     /// taken over, or until the hub fails: a process that cannot deliver exits, so that its
     /// supervisor starts another.
     pub(super) async fn serve<F: Future<Output = ()>>(
@@ -194,7 +200,7 @@ impl Listening {
         let succeeded = self.upgrades.succeeded(
             Duration::from_secs(upgrade_secs),
             store.is_exclusive(),
-            self.upgrade_refusal,
+            UpgradeRefusal { always: self.upgrade_refusal, leaving: self.stops.leaving().clone() },
         );
         #[cfg(not(unix))]
         let succeeded = std::future::pending::<Takeover>();
@@ -311,11 +317,9 @@ mod tests {
             #[cfg(unix)]
             rules: Vec::new(),
         };
-        let mut listening = Listening::start(&Addresses {
-            listens: &["127.0.0.1:0".parse().unwrap()],
-            ..Addresses::default()
-        })
-        .unwrap();
+        let listens = ["127.0.0.1:0".parse().unwrap()];
+        let addresses = Addresses { listens: &listens, ..Addresses::default() };
+        let mut listening = Listening::start(&addresses, Duration::ZERO).unwrap();
         let store =
             listening.open(&keeping).await.unwrap_or_else(|_| unreachable!("a log in memory always opens"));
         let serving = listening.serve(hub, store, 30, 30, async |_, ended| {

@@ -141,7 +141,7 @@ struct Parts {
 async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Result<(), Failure> {
     #[cfg_attr(not(unix), expect(unused_variables, reason = "there is none"))]
     let Parts { sources, tls, log, application } = parts;
-    let mut listening = Listening::start(&Addresses {
+    let addresses = Addresses {
         listens: &config.listen,
         admin_listens: &config.admin_listen,
         tls: tls.as_ref(),
@@ -149,7 +149,8 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
         trusted_proxies: config.trusted_proxies.iter().copied().collect(),
         #[cfg(unix)]
         has_application: application.is_some(),
-    })?;
+    };
+    let mut listening = Listening::start(&addresses, Duration::from_secs(config.drain_delay_secs))?;
     #[cfg(unix)]
     if application.is_some() {
         listening.refuse_upgrades(NO_UPGRADE);
@@ -188,6 +189,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let metrics = Arc::<ConnectionMetrics>::default();
     let bridges = Bridges::start(&config.bridges, &hub);
     let mut settings = server_settings(&config, default_topics);
+    settings.leaving = listening.leaving().clone();
     settings.revocation_file = revocation_file(&config.keeping.store)?;
     settings.shared_revocations = SharedRevocations::read(&hub)
         .await

@@ -6,15 +6,18 @@
 
 use std::{io, sync::Arc};
 
+use tidings_server::Leaving;
 use tokio::sync::watch;
 
 #[cfg(unix)]
 pub(super) use unix::ForApplication;
 
+use super::drain_delay::DrainDelay;
+
 /// Requests of signals to stop. From its creation on, such a signal no longer ends the process.
 #[derive(Clone)]
 pub(super) struct Stops {
-    asked: watch::Receiver<usize>,
+    delay: DrainDelay,
     reloads: Arc<watch::Sender<()>>,
     #[cfg(unix)]
     for_application: tokio::sync::broadcast::Sender<ForApplication>,
@@ -24,11 +27,14 @@ pub(super) struct Stops {
 pub(super) struct Reloads(watch::Receiver<()>);
 
 impl Stops {
-    /// Waits until this many requests have arrived.
-    pub(super) async fn requested(mut self, times: usize) {
-        if self.asked.wait_for(|asked| *asked >= times).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+    /// Waits until the hub is to drain (1), and then until it is to cut all connections (2).
+    pub(super) async fn requested(self, times: usize) {
+        self.delay.requested(times).await;
+    }
+
+    /// Whether the hub was asked to stop. It may still serve: see [`DrainDelay`].
+    pub(super) fn leaving(&self) -> &Leaving {
+        self.delay.leaving()
     }
 
     /// What signals mean for the application that this process runs, from now on.
@@ -58,7 +64,7 @@ pub(super) use unix::stops;
 
 #[cfg(unix)]
 mod unix {
-    use std::{io::IsTerminal, os::fd::BorrowedFd, sync::Arc};
+    use std::{io::IsTerminal, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
     use rustix::{
         event::{PollFd, PollFlags, poll},
@@ -71,7 +77,7 @@ mod unix {
         sync::broadcast,
     };
 
-    use super::{Stops, io, watch};
+    use super::{DrainDelay, Stops, io, watch};
 
     /// Signals for the application that are not passed on yet. More at once count as fewer.
     const FOR_APPLICATION_MAX: usize = 16;
@@ -87,12 +93,13 @@ mod unix {
 
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     enum Decision {
-        /// Drain and exit; the second signal exits at once. An operator or a supervisor sends it.
+        /// Drain and exit, after the drain delay; a further signal ends the delay, and one during
+        /// the drain exits at once. An operator or a supervisor sends it.
         Stop,
-        /// Drain and exit, however often it arrives: the machine or the kernel announces a
-        /// shutdown.
+        /// Drain and exit, without a delay and however often it arrives: the machine or the kernel
+        /// announces a shutdown.
         Drain,
-        /// Drain if a terminal has closed; otherwise reload the configuration.
+        /// Drain without a delay if a terminal has closed; otherwise reload the configuration.
         Hangup,
         /// Pass it on to the application, if there is one; otherwise ignore it, with a line in the
         /// log.
@@ -134,8 +141,8 @@ mod unix {
     const REAL_TIME: std::ops::RangeInclusive<i32> = if cfg!(target_env = "gnu") { 34..=64 } else { 35..=64 };
 
     /// Installs handlers for all signals. Call it once, early, within a tokio runtime.
-    pub(crate) fn stops() -> io::Result<Stops> {
-        let (asked, stops) = watch::channel(0);
+    pub(crate) fn stops(delay: Duration) -> io::Result<Stops> {
+        let delay = DrainDelay::new(delay);
         let reloads = Arc::new(watch::Sender::new(()));
         let (for_application, _) = broadcast::channel(FOR_APPLICATION_MAX);
         let terminals = Terminals::of_this_process();
@@ -145,28 +152,30 @@ mod unix {
                 // The handler stays installed.
                 continue;
             }
-            let (asked, reloads, terminals) = (asked.clone(), Arc::clone(&reloads), terminals.clone());
+            let (delay, reloads, terminals) = (delay.clone(), Arc::clone(&reloads), terminals.clone());
             let for_application = for_application.clone();
             tokio::spawn(async move {
                 while signal.recv().await.is_some() {
                     let is_stop = match decision {
                         Decision::Stop => true,
-                        Decision::Drain => *asked.borrow() == 0,
-                        Decision::Hangup => terminals.are_gone() && *asked.borrow() == 0,
+                        Decision::Drain => !delay.is_over(),
+                        Decision::Hangup => terminals.are_gone() && !delay.is_over(),
                         Decision::Report | Decision::Ignore => false,
                     };
-                    let meaning = match decision {
-                        Decision::Stop => Some(ForApplication::Stop(number)),
-                        _ if is_stop => Some(ForApplication::Stop(Signal::TERM)),
-                        Decision::Hangup | Decision::Report => Some(ForApplication::PassedOn(number)),
-                        Decision::Drain | Decision::Ignore => None,
-                    };
-                    // Without an application nothing receives it.
-                    let is_passed_on = meaning.is_some_and(|meaning| for_application.send(meaning).is_ok());
                     if is_stop {
-                        tracing::info!(signal = name, "stopping");
-                        asked.send_modify(|times| *times += 1);
-                    } else if decision == Decision::Hangup && reloads.send(()).is_ok() {
+                        let has_delay = decision == Decision::Stop;
+                        let sent = if has_delay { number } else { Signal::TERM };
+                        let for_application = for_application.clone();
+                        delay.request(has_delay, move || {
+                            tracing::info!(signal = name, "stopping");
+                            // Without an application nothing receives it.
+                            let _ = for_application.send(ForApplication::Stop(sent));
+                        });
+                        continue;
+                    }
+                    let is_passed_on = matches!(decision, Decision::Hangup | Decision::Report)
+                        && for_application.send(ForApplication::PassedOn(number)).is_ok();
+                    if decision == Decision::Hangup && reloads.send(()).is_ok() {
                         tracing::info!(signal = name, "reloading the configuration");
                     } else if is_passed_on {
                         tracing::info!(signal = name, "signal passed on to the application");
@@ -180,7 +189,7 @@ mod unix {
         for number in REAL_TIME {
             drop(signal(SignalKind::from_raw(number))?);
         }
-        Ok(Stops { asked: stops, reloads, for_application })
+        Ok(Stops { delay, reloads, for_application })
     }
 
     /// Whether the process was started with SIGHUP ignored. Call it before the signal is caught.
@@ -219,12 +228,13 @@ mod unix {
 /// Installs a handler for Ctrl-C. Call it once, early, within a tokio runtime.
 #[cfg(not(unix))]
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it can fail")]
-pub(super) fn stops() -> io::Result<Stops> {
-    let (asked, stops) = watch::channel(0);
+pub(super) fn stops(delay: std::time::Duration) -> io::Result<Stops> {
+    let delay = DrainDelay::new(delay);
+    let requests = delay.clone();
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
-            asked.send_modify(|times| *times += 1);
+            requests.request(true, || tracing::info!(signal = "Ctrl-C", "stopping"));
         }
     });
-    Ok(Stops { asked: stops, reloads: Arc::new(watch::Sender::new(())) })
+    Ok(Stops { delay, reloads: Arc::new(watch::Sender::new(())) })
 }

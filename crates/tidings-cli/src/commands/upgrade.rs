@@ -34,6 +34,7 @@ use rustix::{
         SendFlags, recvmsg, sendmsg,
     },
 };
+use tidings_server::Leaving;
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
@@ -103,6 +104,19 @@ impl OldProcess {
     }
 }
 
+/// Why a process is not upgraded.
+pub(super) struct UpgradeRefusal {
+    pub(super) always: Option<&'static str>,
+    /// The new process would not know that it is to stop.
+    pub(super) leaving: Leaving,
+}
+
+impl UpgradeRefusal {
+    fn reason(&self) -> Option<&'static str> {
+        self.always.or_else(|| self.leaving.has_begun().then_some("this process was asked to stop"))
+    }
+}
+
 /// Waits for SIGUSR2 and carries out upgrades.
 pub(super) struct Upgrades {
     requested: Signal,
@@ -120,18 +134,18 @@ impl Upgrades {
 
     /// Returns when a new process serves, or waits for the store of this process. A failed upgrade
     /// changes nothing. An upgrade fails if the new process does not answer within `patience`. None is
-    /// tried if there is a reason to refuse all of them.
+    /// tried while there is a reason to refuse it.
     pub(super) async fn succeeded(
         mut self,
         patience: Duration,
         holds_store: bool,
-        refusal: Option<&'static str>,
+        refusal: UpgradeRefusal,
     ) -> Takeover {
         loop {
             if self.requested.recv().await.is_none() {
                 return std::future::pending().await;
             }
-            if let Some(reason) = refusal {
+            if let Some(reason) = refusal.reason() {
                 tracing::error!("the upgrade is refused, and nothing has changed: {reason}");
                 continue;
             }

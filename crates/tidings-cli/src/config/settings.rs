@@ -393,6 +393,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     time("keep_alive_secs", LIMITS, "Time without a request after which a connection is closed", Is("75")),
     time("drain_secs", LIMITS, "Time in which streams end when the hub stops", Is("10")),
     time(
+        "drain_delay_secs",
+        LIMITS,
+        "Time for which a hub that is asked to stop is not ready and still serves, so that load balancers send no further clients before \
+         streams end; a second signal ends it; 0 is none",
+        Is("0"),
+    ),
+    time(
         "upgrade_secs",
         LIMITS,
         "Time in which the new process of an upgrade (SIGUSR2) must serve, or it is stopped",

@@ -101,6 +101,11 @@ fn any_seconds(word: &str) -> Result<u64, String> {
     }
 }
 
+/// The same, or 0.
+pub(crate) fn seconds_or_none(word: &str) -> Result<u64, String> {
+    if plain_number(word) == Some(0) { Ok(0) } else { seconds(word) }
+}
+
 /// The delay before browsers reconnect: `3000` (milliseconds) or `3s`. After a restart of the hub
 /// all of them reconnect within that time: less than 100 ms would be a flood. JavaScript timers
 /// hold no more than 24 days.
