@@ -1,4 +1,5 @@
-// Writes the pages of the reference that the program itself says, docs/reference/configuration.md and commands.md: `make reference`.
+// Writes the pages of the reference that the program itself says, docs/reference/configuration.md, commands.md and metrics.md:
+// `make reference`.
 // tests/site/reference.test.mjs compares them with the program.
 //
 //     node tools/reference.mjs PROGRAM
@@ -9,11 +10,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Both pages, by their paths, as this program describes itself. */
+/** All pages, by their paths, as this program describes itself. */
 export function reference(program) {
   return {
     'docs/reference/configuration.md': configuration(program),
     'docs/reference/commands.md': commands(program),
+    'docs/reference/metrics.md': metrics(program),
   };
 }
 
@@ -64,6 +66,23 @@ ${NOTICE}
 | others | \`tidings run\` ends with [the code of its application](../one-process.md#signals-and-the-end) |
 
 ${sections.join('\n\n')}
+`;
+}
+
+function metrics(program) {
+  return `# Metrics
+
+${NOTICE}
+
+\`/metrics\` answers in the text format of Prometheus (0.0.4), or in OpenMetrics where the \`Accept\` header asks for it.
+It is [for operators](../operations.md#addresses).
+\`tidings metrics\` prints this page for the installed version.
+
+Every series exists from the start of a hub, with 0 if it counts.
+No label has a value that a client chooses, so the number of series depends on the configuration alone.
+The values of labels that a section does not list are those of the configuration.
+
+${run(program, ['metrics']).trimEnd()}
 `;
 }
 

@@ -66,25 +66,20 @@ impl Component for Numbered {
 
     fn figures(&self) -> Vec<Figure> {
         let figures = self.bridge.figures();
-        let (counter, gauge) = (Figure::counter, Figure::gauge);
         vec![
-            gauge("bridge_listening", "1 while this process is subscribed", figures.is_listening.into()),
-            gauge("bridge_queue_bytes", "Bytes of messages that are queued for the hub", figures.queue_bytes),
-            counter("bridge_received", "Messages received", figures.received),
-            counter("bridge_published", "Events published", figures.published),
-            counter("bridge_undecodable", "Messages that could not be decoded", figures.undecodable),
-            counter("bridge_invalid", "Messages rejected by the validator", figures.invalid),
-            counter("bridge_too_large", "Messages that were too large", figures.too_large),
-            counter("bridge_no_room", "Messages rejected because the log was full", figures.no_room),
-            counter("bridge_dropped", "Messages dropped because the queue was full", figures.dropped),
-            counter("bridge_sent", "Messages sent", figures.sent),
-            counter("bridge_unsent", "Messages that may not have been sent", figures.unsent),
-            counter(
-                "bridge_returned",
-                "Messages of this bridge that it received back and ignored",
-                figures.returned,
-            ),
-            counter("bridge_connections_lost", "Connections lost", figures.connections_lost),
+            Figure::new("tidings_bridge_listening", figures.is_listening.into()),
+            Figure::new("tidings_bridge_queue_bytes", figures.queue_bytes),
+            Figure::new("tidings_bridge_received_total", figures.received),
+            Figure::new("tidings_bridge_published_total", figures.published),
+            Figure::new("tidings_bridge_undecodable_total", figures.undecodable),
+            Figure::new("tidings_bridge_invalid_total", figures.invalid),
+            Figure::new("tidings_bridge_too_large_total", figures.too_large),
+            Figure::new("tidings_bridge_no_room_total", figures.no_room),
+            Figure::new("tidings_bridge_dropped_total", figures.dropped),
+            Figure::new("tidings_bridge_sent_total", figures.sent),
+            Figure::new("tidings_bridge_unsent_total", figures.unsent),
+            Figure::new("tidings_bridge_returned_total", figures.returned),
+            Figure::new("tidings_bridge_connections_lost_total", figures.connections_lost),
         ]
     }
 }

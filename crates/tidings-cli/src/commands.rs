@@ -18,6 +18,7 @@ mod listening;
 mod log_filter;
 mod manual;
 mod memory;
+mod metrics;
 #[cfg(unix)]
 mod pid_file;
 mod publish;
@@ -71,6 +72,7 @@ enum Command {
     Health(health::Health),
     Demo(demo::Demo),
     Bench(Box<bench::Bench>),
+    Metrics(metrics::Metrics),
     Completions(completions::Completions),
     Man(manual::Manual),
 }
@@ -106,6 +108,7 @@ impl Tidings {
             Command::Health(health) => health.run(),
             Command::Demo(demo) => demo.run(),
             Command::Bench(bench) => bench.run(),
+            Command::Metrics(metrics::Metrics) => metrics::Metrics::run(),
             Command::Completions(completions) => completions.run(Self::command()),
             Command::Man(manual) => manual.run(Self::command()),
         }

@@ -109,17 +109,9 @@ impl Component for KeyFetchers {
         let missing = tasks.iter().filter(|task| task.keys.count() == 0).count();
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         vec![
-            Figure::gauge("issuers_without_keys", "Issuers whose keys have not been fetched", missing as u64),
-            Figure::counter(
-                "issuer_keys_fetched",
-                "Key sets of issuers that were fetched",
-                read(&self.counts.fetched),
-            ),
-            Figure::counter(
-                "issuer_keys_failed",
-                "Fetches of the key set of an issuer that failed",
-                read(&self.counts.failed),
-            ),
+            Figure::new("tidings_issuers_without_keys", missing as u64),
+            Figure::new("tidings_issuer_keys_fetched_total", read(&self.counts.fetched)),
+            Figure::new("tidings_issuer_keys_failed_total", read(&self.counts.failed)),
         ]
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     /// apart from the bodies of requests, so that clients that read nothing keep nobody from
     /// publishing.
     pub(crate) responses: BodyBudget,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) metrics: Metrics,
     pub(crate) refusals: RefusalLog,
     pub(crate) settings: Settings,
 }
@@ -60,11 +60,11 @@ impl App {
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             responses: BodyBudget::new(settings.responses_bytes_max),
-            metrics: Arc::new(Metrics::new(
-                hub.clone(),
-                settings.connection_metrics.clone(),
-                settings.components.clone(),
-            )),
+            metrics: Metrics {
+                counts: Arc::default(),
+                connections: settings.connection_metrics.clone(),
+                components: settings.components.clone(),
+            },
             refusals: RefusalLog::default(),
             settings,
             hub,

@@ -6,7 +6,7 @@ use std::fmt;
 /// A component next to the hub. All components of one kind have the same metrics and are
 /// distinguished by name.
 pub trait Component: fmt::Debug + Send + Sync {
-    /// The kind of component, used in names and labels of its metrics: `bridge`.
+    /// The kind of component, the name of the label of its metrics: `bridge`.
     fn kind(&self) -> &'static str;
 
     /// The name of this component. It is public and contains no secret.
@@ -19,27 +19,19 @@ pub trait Component: fmt::Debug + Send + Sync {
     fn figures(&self) -> Vec<Figure>;
 }
 
-/// One metric of a component.
+/// The value of one metric of a component.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Figure {
-    /// The name, without prefix and without `_total`.
+    /// The name of the metric in the table of this crate (`metrics/table/components.rs`), which also
+    /// describes it. What is not in the table is not shown.
     pub name: &'static str,
-    /// The help text, a few words.
-    pub help: &'static str,
-    /// Whether it is a counter, from the start of the process.
-    pub is_counter: bool,
-    /// The current value.
+    /// The current value; of a counter, since the start of the process.
     pub value: u64,
 }
 
 impl Figure {
-    /// A counter.
-    pub const fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, is_counter: true, value }
-    }
-
-    /// A gauge.
-    pub const fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, is_counter: false, value }
+    /// The value of this metric.
+    pub const fn new(name: &'static str, value: u64) -> Self {
+        Self { name, value }
     }
 }

@@ -21,6 +21,7 @@
 //! | a limit, its default, its response | `settings` |
 //! | the text of a refusal | `problem`; load shedding: `shedding`; what the log says of it: `refusals` |
 //! | what all handlers share | `app` |
+//! | what is measured, and what an operator does with it | `metrics` |
 //! | requests and responses on the wire | `http1`; HTTP/2: `connection::http2` |
 //! | where a server listens | `listener`; accepting: `acceptor` |
 //! | certificates, handshakes, encryption | `tls` |
@@ -82,6 +83,7 @@ pub use descriptors::{connections_for_file_limit, raise_file_limit};
 pub use http1::{RequestBody, RequestBodyError};
 pub use leaving::Leaving;
 pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
+pub use metrics::metrics_reference;
 pub use proxies::{ClientAddressSource, TrustedProxies, TrustedProxy};
 pub use proxy_header::{InvalidProxyHeader, PROXY_HEADER_BYTES_MAX, ProxiedFrom, ProxyHeader};
 pub use reload::{Reload, Reloaded};

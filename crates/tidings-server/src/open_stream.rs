@@ -22,7 +22,7 @@ use http_body::Frame;
 use tidings::Socket;
 use tidings::Subscription;
 
-use crate::{http1::HubSocket, metrics::Metrics, revocation::Listed, slots::Slot};
+use crate::{http1::HubSocket, metrics::counts::Counts, revocation::Listed, slots::Slot};
 
 /// An open stream, and the resources that it holds.
 #[derive(Debug)]
@@ -37,19 +37,19 @@ pub(crate) struct OpenStream {
 #[derive(Debug)]
 pub(crate) struct StreamKeep {
     _slot: Slot,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
 }
 
 impl StreamKeep {
-    pub(crate) fn new(slot: Slot, metrics: &Arc<Metrics>) -> Self {
-        metrics.streams_opened.inc();
-        Self { _slot: slot, metrics: Arc::clone(metrics) }
+    pub(crate) fn new(slot: Slot, counts: &Arc<Counts>) -> Self {
+        counts.streams_opened.count();
+        Self { _slot: slot, counts: Arc::clone(counts) }
     }
 }
 
 impl Drop for StreamKeep {
     fn drop(&mut self) {
-        self.metrics.streams_closed.inc();
+        self.counts.streams_closed.count();
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Respons
     let exposition =
         if prefers_openmetrics(&parts.headers) { Exposition::OpenMetrics } else { Exposition::Text };
     let is_ready = check(&app).await.is_ok();
-    match app.metrics.render(is_ready, exposition) {
+    match app.metrics.render(&app.hub, is_ready, exposition) {
         Ok(text) => {
             let mut response = ([(header::CONTENT_TYPE, exposition.media_type())], text).into_response();
             vary_accept(response.headers_mut());

@@ -9,7 +9,7 @@ use crate::{
     ClientAddress,
     forwarded::MalformedAddresses,
     limit_log::LimitLog,
-    metrics::Metrics,
+    metrics::counts::{Counts, RefusedClass},
     problem::{APPLICATION, Refused},
     throttled_log::{Summary, ThrottledLog},
 };
@@ -52,7 +52,7 @@ impl RefusalLog {
     /// Counts and logs a response, if it is a refusal.
     pub(crate) fn report(
         &self,
-        metrics: &Metrics,
+        counts: &Counts,
         method: &Method,
         path: &str,
         client: Option<ClientAddress>,
@@ -77,14 +77,14 @@ impl RefusalLog {
             client,
         };
         if status.is_server_error() {
-            metrics.count_refused("5xx");
+            counts.refused.count(RefusedClass::Server);
             if limit.is_some() || refused.is_some_and(|refused| refused.reason == APPLICATION) {
                 return;
             }
             self.unserved.record(refused.map_or("other", |refused| refused.reason), occasion());
             return;
         }
-        metrics.count_refused("4xx");
+        counts.refused.count(RefusedClass::Client);
         if let Some(why) = refused.and_then(|refused| refused.failed_credential) {
             self.failed_credentials.record(why, occasion());
         }

@@ -210,7 +210,7 @@ impl Asker {
         mark(&self.standing, headers);
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        app.refusals.report(&app.metrics, &self.method, self.uri.path(), self.client, &response);
+        app.refusals.report(&app.metrics.counts, &self.method, self.uri.path(), self.client, &response);
         if self.wants_page { pages::of_problem(response) } else { response }
     }
 }

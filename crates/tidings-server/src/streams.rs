@@ -129,7 +129,7 @@ pub(crate) async fn open(
         Ok(listed) => listed,
         Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
     };
-    let keep = StreamKeep::new(slot, &app.metrics);
+    let keep = StreamKeep::new(slot, &app.metrics.counts);
     let handle = StreamHandle::of(OpenStream { subscription, keep, listed });
     let mut response = (headers, Body::new(handle.body())).into_response();
     response.extensions_mut().insert(handle);
@@ -339,7 +339,7 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
 
 /// Rejects a stream, in the form after which this client reconnects.
 pub(crate) fn reject(app: &App, parts: &Parts, problem: Problem) -> Response {
-    app.metrics.streams_shed.inc();
+    app.metrics.counts.streams_shed.count();
     shed(app, parts, problem)
 }
 

@@ -47,18 +47,22 @@ pub struct ConnectionMetrics {
 }
 
 impl ConnectionMetrics {
-    /// The refusals with a label for each, in a fixed order.
-    pub fn refused(&self) -> [(&'static str, u64); 9] {
+    /// The reasons of refusals, in the order of [`refused`](Self::refused).
+    pub const REFUSED_REASONS: [&str; 9] =
+        ["full", "silent", "late", "crowded", "large", "malformed", "flood", "proxy_header", "unsupported"];
+
+    /// The refusals by reason, in the order of [`REFUSED_REASONS`](Self::REFUSED_REASONS).
+    pub fn refused(&self) -> [u64; 9] {
         [
-            ("full", self.refused_full.load(Relaxed)),
-            ("silent", self.refused_silent.load(Relaxed)),
-            ("late", self.refused_late.load(Relaxed)),
-            ("crowded", self.refused_crowded.load(Relaxed)),
-            ("large", self.refused_large.load(Relaxed)),
-            ("malformed", self.refused_malformed.load(Relaxed)),
-            ("flood", self.refused_flood.load(Relaxed)),
-            ("proxy_header", self.refused_proxy_header.load(Relaxed)),
-            ("unsupported", self.refused_unsupported.load(Relaxed)),
+            self.refused_full.load(Relaxed),
+            self.refused_silent.load(Relaxed),
+            self.refused_late.load(Relaxed),
+            self.refused_crowded.load(Relaxed),
+            self.refused_large.load(Relaxed),
+            self.refused_malformed.load(Relaxed),
+            self.refused_flood.load(Relaxed),
+            self.refused_proxy_header.load(Relaxed),
+            self.refused_unsupported.load(Relaxed),
         ]
     }
 

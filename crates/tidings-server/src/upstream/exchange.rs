@@ -27,6 +27,7 @@ use crate::{
     connection::admission::SharedPermit,
     http1::client_left,
     methods,
+    metrics::counts::UpstreamOutcome,
     problem::{APPLICATION, Problem},
     relayed::{Relayed, Tunnel},
     revocation::Issued,
@@ -180,7 +181,7 @@ async fn tunnel(
     }
     let upgraded = hyper::upgrade::on(&mut response).await;
     let upgraded = upgraded.map_err(|error| Failure::Broken(format!("its connection ended: {error}")))?;
-    app.metrics.count_upstream("upgraded");
+    app.metrics.counts.upstream_requests.count(UpstreamOutcome::Upgraded);
     let mut switching = Response::new(Body::empty());
     *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switching.headers_mut() = for_client(response.headers());
@@ -199,7 +200,7 @@ async fn respond(
     issued: Issued,
 ) -> Result<Response, Failure> {
     let Some(granted) = granted(response.status(), response.headers()) else {
-        app.metrics.count_upstream("answered");
+        app.metrics.counts.upstream_requests.count(UpstreamOutcome::Answered);
         return Ok(relay(response, held));
     };
     let granted = granted.map_err(Failure::Malformed)?;
@@ -217,11 +218,11 @@ async fn respond(
     match opened {
         Err(NotOpened::Malformed(cause)) => Err(Failure::Malformed(cause)),
         Err(NotOpened::Refused(problem)) => {
-            app.metrics.count_upstream("subscribed");
+            app.metrics.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
             Ok(problem.into_response())
         }
         Ok(response) => {
-            app.metrics.count_upstream("subscribed");
+            app.metrics.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
             Ok(response)
         }
     }
@@ -229,7 +230,7 @@ async fn respond(
 
 /// The response for a client that has left, in case that it has not.
 fn abandoned(app: &App) -> Problem {
-    app.metrics.count_upstream("abandoned");
+    app.metrics.counts.upstream_requests.count(UpstreamOutcome::Abandoned);
     let detail = "You have ended your side of the connection while the application was making its response: keep it open.";
     Problem::bad_request(APPLICATION, detail)
 }

@@ -104,8 +104,8 @@ impl Component for ApplicationState {
     fn figures(&self) -> Vec<Figure> {
         let starts = self.0.starts.load(Relaxed);
         vec![
-            Figure::gauge("up", "Whether it accepts connections.", self.is_up().into()),
-            Figure::counter("starts", "How often it was started.", starts),
+            Figure::new("tidings_application_up", self.is_up().into()),
+            Figure::new("tidings_application_starts_total", starts),
         ]
     }
 }

@@ -1,0 +1,113 @@
+//! What a metric is: its description, and where its values come from.
+
+use super::{labels::Label, sources::Sources};
+
+/// One metric, with everything that a scrape and the reference say about it.
+#[derive(Debug)]
+pub(super) struct Metric {
+    /// The name of its samples in the text format of Prometheus: with the unit, and with `_total`
+    /// if it is a counter.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Its labels, with all their values. No client chooses a value.
+    pub(super) labels: &'static [Label],
+    /// What it measures: one sentence.
+    pub(super) help: &'static str,
+    /// What an operator does with it.
+    pub(super) action: &'static str,
+    pub(super) reading: Reading,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// It only grows while the process runs.
+    Counter,
+    Gauge,
+    /// Counts of observations by their size.
+    #[expect(dead_code, reason = "no row measures it yet: remove this with the first one")]
+    Histogram,
+}
+
+/// How the values of a metric are read at a scrape.
+#[derive(Debug)]
+pub(super) enum Reading {
+    /// One sample for each combination of the values of its labels, the last label varying fastest.
+    /// None at all where the system or the configuration has nothing to measure.
+    Samples(fn(&Sources) -> Vec<Sample>),
+    /// One sample for each [`Component`](crate::Component) of this kind, whose name is the value of
+    /// the label that is named like the kind.
+    Component(&'static str),
+}
+
+/// The value of one series.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) enum Sample {
+    Whole(u64),
+    #[expect(dead_code, reason = "no row measures it yet: remove this with the first one")]
+    Real(f64),
+    /// The sum of all observations, and how many there were up to each bound and above the bound
+    /// before. The last bound is infinite.
+    #[expect(dead_code, reason = "no row measures it yet: remove this with the first one")]
+    Buckets {
+        sum: f64,
+        counts: Vec<(f64, u64)>,
+    },
+}
+
+impl Metric {
+    /// The number of its series, unless components decide.
+    pub(super) fn series(&self) -> usize {
+        self.labels.iter().map(|label| label.values.len()).product()
+    }
+
+    /// The values of its labels for the series at this index.
+    pub(super) fn label_values(&self, index: usize) -> Vec<(&'static str, &'static str)> {
+        let mut rest = index;
+        let mut values: Vec<_> = self
+            .labels
+            .iter()
+            .rev()
+            .map(|label| {
+                let value = label.values[rest % label.values.len()];
+                rest /= label.values.len();
+                (label.name, value)
+            })
+            .collect();
+        values.reverse();
+        values
+    }
+}
+
+/// The one sample of a metric without labels.
+pub(super) fn whole(value: impl TryInto<u64>) -> Vec<Sample> {
+    wholes([value])
+}
+
+/// The samples of a metric with labels.
+pub(super) fn wholes<V: TryInto<u64>>(values: impl IntoIterator<Item = V>) -> Vec<Sample> {
+    values.into_iter().map(|value| Sample::Whole(value.try_into().unwrap_or(u64::MAX))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_are_numbered_with_the_last_label_varying_fastest() {
+        let metric = Metric {
+            name: "n",
+            kind: Kind::Gauge,
+            labels: &[
+                Label { name: "a", values: &["1", "2"] },
+                Label { name: "b", values: &["x", "y", "z"] },
+            ],
+            help: "",
+            action: "",
+            reading: Reading::Component("none"),
+        };
+        assert_eq!(metric.series(), 6);
+        assert_eq!(metric.label_values(0), [("a", "1"), ("b", "x")]);
+        assert_eq!(metric.label_values(2), [("a", "1"), ("b", "z")]);
+        assert_eq!(metric.label_values(3), [("a", "2"), ("b", "x")]);
+    }
+}
