@@ -40,6 +40,19 @@ async fn a_deleted_topic_has_no_history_and_accepts_new_events() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_for_json_gets_the_numbers_in_any_case() {
+    let api = keyless().await;
+    for data in ["1", "2"] {
+        api.post("/topics/chat", data).answer().await.ok();
+    }
+    for deleted in [2, 0] {
+        let answer = delete(&api, "/topics/chat").header("accept", "application/json").answer().await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.json(), serde_json::json!({ "deleted": deleted, "kept": 0 }));
+    }
+}
+
+#[tokio::test]
 async fn an_event_of_several_topics_is_deleted_by_each_of_them() {
     let api = keyless().await;
     api.post("/topics", r#"{"topics":["chat","news"],"data":"both"}"#).answer().await.ok();

@@ -11,6 +11,7 @@ use tidings::Deletion;
 
 use super::{query, topic_of};
 use crate::{
+    accept::{Form, wanted_form},
     access::cover_topic,
     app::App,
     problem::{Problem, excerpt},
@@ -18,8 +19,8 @@ use crate::{
 
 /// Deletes the events on the topic whose other topics the credential covers too: like publishing,
 /// deleting an event needs permission for all of its topics. The response counts the events that
-/// are kept. A topic without events is no error: a request that is repeated because its response
-/// was lost succeeds.
+/// were deleted and kept if some are kept, or if the client asks for JSON. A topic without events is
+/// no error: a request that is repeated because its response was lost succeeds.
 pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let access = app.publisher(&parts)?;
@@ -40,7 +41,7 @@ pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<R
     let Deletion { deleted, kept, .. } = deletion;
     let (name, subject) = (topic.as_str().escape_debug(), &access.subject);
     tracing::info!(topic = %name, count = deleted, kept, %subject, "a topic was deleted");
-    if kept == 0 {
+    if kept == 0 && wanted_form(&parts.headers) != Form::Json {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     Ok(Json(json!({ "deleted": deleted, "kept": kept })).into_response())
