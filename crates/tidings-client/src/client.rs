@@ -57,6 +57,11 @@ impl Client {
         Ok(self.below(&format!("topics/{}", utf8_percent_encode(topic, ENCODED))))
     }
 
+    /// The URL where batches are published.
+    pub(crate) fn topics_url(&self) -> Url {
+        self.below("topics")
+    }
+
     /// The URL of streams.
     pub(crate) fn stream_url(&self) -> Url {
         self.below("stream")

@@ -57,8 +57,9 @@ pub enum ClientError {
         /// The Content-Type of the answer.
         content_type: String,
     },
-    /// The answer to a publication cannot be parsed. The event may have been published.
-    #[error("the server's answer cannot be read, although it accepted the event: is the URL that of a hub?")]
+    /// The answer cannot be parsed, although its status is that of a success: what was asked for may
+    /// have been done.
+    #[error("the server accepted the request, but its answer cannot be read: is the URL that of a hub?")]
     UnreadableReply,
     /// A redirect that is not followed.
     #[error("the redirect to {location} is not followed: {reason}")]

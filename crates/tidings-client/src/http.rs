@@ -26,7 +26,7 @@ use crate::{ClientError, error::excerpt};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most redirects in a row; one more is an error.
 const REDIRECTS_MAX: usize = 10;
-/// How much of a reply or an error page is read. A hub needs a fraction of it.
+/// How much of the reply about one event, or of an error page, is read. A hub needs a fraction of it.
 pub(crate) const REPLY_BYTES_MAX: usize = 64 * 1024;
 
 /// The credential for a hub: a key's secret or a signed token. `Debug` does not show it.
@@ -207,7 +207,7 @@ async fn check(response: Response) -> Result<Response, ClientError> {
         return Ok(response);
     }
     let retry_after = retry_after(response.headers(), SystemTime::now());
-    let body = read_all(response).await.unwrap_or_default();
+    let body = read_all(response, REPLY_BYTES_MAX).await.unwrap_or_default();
     let detail = describe(status, &body);
     // RFC 9110, section 15: 408, 425 and 429 are transient, the other 4xx are about the request.
     let transient = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
@@ -219,11 +219,11 @@ async fn check(response: Response) -> Result<Response, ClientError> {
     })
 }
 
-/// Reads a reply of at most [`REPLY_BYTES_MAX`]; a longer or incomplete one is `None`.
-pub(crate) async fn read_all(mut response: Response) -> Option<Bytes> {
+/// Reads a reply of at most this many bytes; a longer or incomplete one is `None`.
+pub(crate) async fn read_all(mut response: Response, bytes_max: usize) -> Option<Bytes> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.ok()? {
-        if body.len() + chunk.len() > REPLY_BYTES_MAX {
+        if body.len() + chunk.len() > bytes_max {
             return None;
         }
         body.extend_from_slice(&chunk);

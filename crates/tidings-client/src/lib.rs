@@ -8,9 +8,9 @@
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 //! ```
 //!
-//! [`Client::publish`] sends one event to a hub. [`Client::subscribe`] returns a [`Subscription`], a
-//! stream that outlives its connections: it reconnects with the id of the last event, so that the
-//! hub resumes exactly there.
+//! [`Client::publish`] sends one event to a hub, [`Client::publish_batch`] several at once.
+//! [`Client::subscribe`] returns a [`Subscription`], a stream that outlives its connections: it
+//! reconnects with the id of the last event, so that the hub resumes exactly there.
 //!
 //! ```no_run
 //! use futures_util::StreamExt;
@@ -76,6 +76,7 @@
 //! - Whatever a server sends, memory is bounded: lines, events, replies and redirects have limits.
 
 mod backoff;
+mod batch;
 mod client;
 mod error;
 mod event;
@@ -83,10 +84,13 @@ mod event_source;
 mod http;
 mod hub_url;
 mod notice;
+mod publication;
 mod publish;
 mod subscribe;
 mod subscription;
+mod topics;
 
+pub use batch::Batch;
 pub use client::Client;
 pub use error::ClientError;
 pub use event::{ClientEvent, Message};
@@ -97,3 +101,4 @@ pub use notice::{EndReason, GapReason, Notice};
 pub use publish::{Publish, Published};
 pub use subscribe::Subscribe;
 pub use subscription::Subscription;
+pub use topics::{Deletion, StoredEvent, TopicSummary};

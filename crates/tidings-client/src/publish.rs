@@ -1,26 +1,17 @@
 //! Publishing one event.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use reqwest::{
     Method,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue},
 };
 use serde::Deserialize;
-use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     Client, ClientError,
-    backoff::Backoff,
-    http::{Request, read_all},
+    http::{REPLY_BYTES_MAX, Request},
+    publication::{key_header, send_publication},
 };
-
-/// How long a publication may take in total. When it has passed, the event may or may not have been
-/// published.
-const PUBLISH_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a publication with an idempotency key is sent at most.
-const ATTEMPTS_MAX: u32 = 4;
 
 /// Options of a publication, in addition to its topic and data.
 ///
@@ -31,13 +22,13 @@ const ATTEMPTS_MAX: u32 = 4;
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Publish {
-    event_type: Option<String>,
-    id: Option<String>,
-    retry_millis: Option<u64>,
-    private: bool,
-    except: Option<String>,
-    ephemeral: bool,
-    idempotency_key: Option<String>,
+    pub(crate) event_type: Option<String>,
+    pub(crate) id: Option<String>,
+    pub(crate) retry_millis: Option<u64>,
+    pub(crate) private: bool,
+    pub(crate) except: Option<String>,
+    pub(crate) ephemeral: bool,
+    pub(crate) idempotency_key: Option<String>,
 }
 
 /// The hub's answer: the event is in its log, or, if it is ephemeral, on its way to subscribers.
@@ -135,27 +126,7 @@ impl Client {
         publish: &Publish,
     ) -> Result<Published, ClientError> {
         let request = self.publication(topic, data.into(), publish)?;
-        let deadline = Instant::now() + PUBLISH_TIMEOUT;
-        let mut backoff = Backoff::default();
-        let mut attempts_left = if publish.idempotency_key.is_some() { ATTEMPTS_MAX } else { 1 };
-        loop {
-            let error = match timeout_at(deadline, self.attempt(request.clone())).await {
-                Ok(Ok(published)) => return Ok(published),
-                Ok(Err(error)) => error,
-                Err(_) => return Err(ClientError::Silent(PUBLISH_TIMEOUT)),
-            };
-            attempts_left -= 1;
-            let pause = backoff.delay(error.retry_after(), tidings_net::random_share());
-            if attempts_left == 0 || !may_settle(&error) || Instant::now() + pause >= deadline {
-                return Err(error);
-            }
-            sleep(pause).await;
-        }
-    }
-
-    async fn attempt(&self, request: Request) -> Result<Published, ClientError> {
-        let response = self.http.send(request).await?;
-        let reply = read_all(response).await.ok_or(ClientError::UnreadableReply)?;
+        let reply = send_publication(&self.http, request, REPLY_BYTES_MAX).await?;
         serde_json::from_slice(&reply).map_err(|_| ClientError::UnreadableReply)
     }
 
@@ -176,14 +147,7 @@ impl Client {
         }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if let Some(key) = &publish.idempotency_key {
-            let value = HeaderValue::from_str(key).map_err(|_| {
-                ClientError::Request(
-                    "the idempotency key contains characters that are not allowed in a header".to_owned(),
-                )
-            })?;
-            headers.insert(HeaderName::from_static("idempotency-key"), value);
-        }
+        headers.extend(publish.idempotency_key.as_deref().map(key_header).transpose()?);
         Ok(Request {
             method: Method::POST,
             url,
@@ -192,15 +156,5 @@ impl Client {
             body: Some(data),
             may_become_get: false,
         })
-    }
-}
-
-/// Whether another attempt may settle the outcome: the server was not reached, or a server or proxy
-/// reports a transient error.
-fn may_settle(error: &ClientError) -> bool {
-    match error {
-        ClientError::Connection(_) => true,
-        ClientError::Unavailable { status, .. } => matches!(status, 408 | 425 | 429 | 502 | 503 | 504),
-        _ => false,
     }
 }

@@ -331,7 +331,7 @@ async fn a_failed_publication_gives_the_reason_and_is_not_repeated() {
         ("503 X\r\nContent-Length: 0\r\n\r\n", "the server answered 503: Service Unavailable"),
         (
             "200 OK\r\nContent-Length: 2\r\n\r\nok",
-            "the server's answer cannot be read, although it accepted the event: is the URL that of a hub?",
+            "the server accepted the request, but its answer cannot be read: is the URL that of a hub?",
         ),
         (
             "302 X\r\nLocation: /b\r\nContent-Length: 0\r\n\r\n",
