@@ -119,7 +119,7 @@ fn order(scenario: Measured, servers: &[ServerKind], round: usize) -> Vec<Server
     (0..runs_max).flat_map(nth).collect()
 }
 
-/// The relevant part of what `tidings bench --json -` prints.
+/// The relevant part of what `tidings bench --json` prints.
 #[derive(Deserialize)]
 struct Printed {
     results: Vec<Report>,
@@ -131,7 +131,7 @@ fn measure(args: &Args, measured: Measured, kind: ServerKind) -> anyhow::Result<
     let private = scenario == Scenario::Private;
     let server = Server::start(kind, &folder, private)?;
     let mut bench = Command::new(folder.program("tidings")?);
-    bench.env_remove("TIDINGS_TOKEN").args(["bench", scenario.name(), "--json", "-"]);
+    bench.env_remove("TIDINGS_TOKEN").args(["bench", scenario.name(), "--json"]);
     bench.args(["--hub", kind.preset(), "--url", &server.url()]).args(size);
     bench.args(["--server-pid", &server.pid().to_string()]);
     if scenario == Scenario::Storm {

@@ -65,7 +65,7 @@ async fn every_kind_of_delivery_is_counted_to_the_last_event() {
         let url = hub.url("");
         let size = [subscribers.to_string(), events.to_string()];
         let args = ["--url", &url, "--server-pid", &pid, "--subscribers", &size[0], "--events", &size[1]];
-        let output = bench(&[&[scenario, "--json", "-"], &args[..]].concat()).await;
+        let output = bench(&[&[scenario, "--json"], &args[..]].concat()).await;
         let steps = steps(&output);
         let traffic = &steps[0]["traffic"];
         assert_eq!(traffic["deliveries"], deliveries, "{scenario}: {traffic}");
@@ -104,7 +104,7 @@ async fn events_at_a_rate_have_a_latency_from_when_they_were_due() {
 async fn frozen_readers_receive_everything_in_the_end() {
     let hub = Hub::serve(&[]).await.unwrap();
     let args = ["--subscribers", "20", "--events", "60", "--rate", "100", "--payload-bytes", "65536"];
-    let output = bench(&[&["slow-readers", "--url", &hub.url(""), "--json", "-"], &args[..]].concat()).await;
+    let output = bench(&[&["slow-readers", "--url", &hub.url(""), "--json"], &args[..]].concat()).await;
     let steps = steps(&output);
     assert_eq!(steps.len(), 2);
     assert_eq!(steps[0]["traffic"]["deliveries"], 20 * 60);
@@ -114,7 +114,7 @@ async fn frozen_readers_receive_everything_in_the_end() {
 #[tokio::test]
 async fn deletions_are_measured_by_how_long_the_others_wait() {
     let hub = Hub::serve(&[]).await.unwrap();
-    let args = ["--subscribers", "10", "--events", "100", "--rate", "200", "--json", "-"];
+    let args = ["--subscribers", "10", "--events", "100", "--rate", "200", "--json"];
     let output = bench(&[&["delete", "--url", &hub.url("")], &args[..]].concat()).await;
     let steps = steps(&output);
     assert_eq!(steps.len(), 3);
@@ -164,7 +164,7 @@ async fn a_soak_loses_no_event_and_the_server_does_not_grow() {
     let hub = Hub::serve(&["--retain-count", "1000"]).await.unwrap();
     let pid = hub.pid().unwrap().to_string();
     let args = ["--url", &hub.url(""), "--server-pid", &pid, "--minutes", "0.05", "--subscribers", "100"];
-    let output = bench(&[&["soak", "--json", "-", "--payload-bytes", "128"], &args[..]].concat()).await;
+    let output = bench(&[&["soak", "--json", "--payload-bytes", "128"], &args[..]].concat()).await;
     let steps = steps(&output);
     assert_eq!(steps[0]["events"], 600);
     assert_eq!(steps[0]["traffic"]["deliveries"], 2 * 600);
@@ -181,7 +181,7 @@ async fn a_reported_gap_is_not_a_loss() {
     let hub = Hub::serve(&["--retain-count", "10"]).await.unwrap();
     let url = hub.url("");
     let output =
-        bench(&["soak", "--url", &url, "--minutes", "0.02", "--subscribers", "5", "--json", "-"]).await;
+        bench(&["soak", "--url", &url, "--minutes", "0.02", "--subscribers", "5", "--json"]).await;
     let soak = &steps(&output)[0]["soak"];
     assert!(soak["gaps"].as_u64().unwrap() > 0, "{soak}");
 }
@@ -226,7 +226,7 @@ async fn after_a_kill_all_subscribers_reconnect_and_receive_the_next_event() {
     );
     let pid = hub.id().unwrap().to_string();
     let args = ["--url", &url, "--server-pid", &pid, "--restart-command", &again, "--settle", "1s"];
-    let output = bench(&[&["storm", "--json", "-", "--subscribers", "50"], &args[..]].concat()).await;
+    let output = bench(&[&["storm", "--json", "--subscribers", "50"], &args[..]].concat()).await;
     let steps = steps(&output);
     assert_eq!(steps[1]["traffic"]["deliveries"], 50);
     assert!(steps[1]["connecting"]["per_second"].as_f64().unwrap() > 0.0);
@@ -272,7 +272,7 @@ async fn a_wrong_command_line_is_one_line_with_the_fix() {
         (&["fanout", "--body", "hello"], "{data}"),
         (&["fanout", "--subscribe", "http://127.0.0.1:8080/stream"], "{topic} is missing"),
         (&["fanout", "--publish", "http://127.0.0.1:8080/post"], "{topic} is missing"),
-        (&["fanout", "--json", "/no/such/directory/results.json"], "/no/such/directory/results.json"),
+        (&["fanout", "--output", "/no/such/directory/results.json"], "/no/such/directory/results.json"),
         (&["fanout", "--publish-header", "nonsense"], "`nonsense`"),
         (&["fanout", "--server-pid", "4194999"], "--server-pid 4194999"),
         (&["replay", "--hub", "axum"], "no history"),
@@ -339,7 +339,7 @@ async fn a_dry_run_prints_the_requests_and_sends_none() {
 #[tokio::test]
 async fn results_contain_version_date_and_arguments() {
     let hub = Hub::serve(&[]).await.unwrap();
-    let args = ["publish", "--url", &hub.url(""), "--events", "10", "--name", "candidate", "--json", "-"];
+    let args = ["publish", "--url", &hub.url(""), "--events", "10", "--name", "candidate", "--json"];
     let output = bench(&[&args[..], &["--token", "secret-token"]].concat()).await;
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["version"], env!("CARGO_PKG_VERSION"));

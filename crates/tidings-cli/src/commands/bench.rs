@@ -127,10 +127,12 @@ pub(super) struct Bench {
     /// orders
     #[arg(long)]
     no_common_order: bool,
-    /// Write version, date, arguments and results as JSON to this file; `-` writes them to standard
-    /// output instead of the table
+    /// Print version, date, arguments and results as JSON instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Write the same JSON to this file
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    output: Option<PathBuf>,
 }
 
 impl Bench {
@@ -140,20 +142,19 @@ impl Bench {
             return print_line(&target.sample_requests().map_err(|error| Failure::usage(error.to_string()))?);
         }
         // Fail before the measurement if the file cannot be written.
-        let json = self.open_json()?;
-        let to_stdout = self.json.as_ref().is_some_and(|path| path.as_os_str() == "-");
+        let output = self.open_output()?;
         let mut progress = Progress::on_terminal();
         let mut reports = Vec::new();
         for scenario in &self.scenarios {
             let plan = self.plan(scenario.0, target.clone());
             let report =
                 tidings_bench::run(&plan, &mut progress).map_err(|error| explain(scenario.0, &error))?;
-            if !to_stdout {
+            if !self.json {
                 print_line(report.to_string().trim_end())?;
             }
             reports.push(report);
         }
-        write_json(json, &reports, to_stdout)?;
+        write_json(&reports, self.json, output)?;
         let failed = reports.iter().find_map(|report| Some((report, report.failure()?)));
         failed.map_or(Ok(()), |(report, failure)| {
             Err(Failure::runtime(format!("{} of {}: {failure}", report.scenario, report.hub)))
@@ -228,10 +229,11 @@ impl Bench {
         }
     }
 
-    fn open_json(&self) -> Result<Option<File>, Failure> {
-        let path = self.json.as_ref().filter(|path| path.as_os_str() != "-");
+    fn open_output(&self) -> Result<Option<File>, Failure> {
+        let path = self.output.as_ref();
         path.map(|path| {
-            File::create(path).map_err(|error| Failure::usage(format!("--json {}: {error}", path.display())))
+            File::create(path)
+                .map_err(|error| Failure::usage(format!("--output {}: {error}", path.display())))
         })
         .transpose()
     }
@@ -247,7 +249,7 @@ impl std::fmt::Debug for Bench {
     }
 }
 
-fn write_json(file: Option<File>, reports: &[Report], to_stdout: bool) -> Result<(), Failure> {
+fn write_json(reports: &[Report], to_stdout: bool, file: Option<File>) -> Result<(), Failure> {
     let document = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "date": Timestamp::now().to_string(),
@@ -255,11 +257,10 @@ fn write_json(file: Option<File>, reports: &[Report], to_stdout: bool) -> Result
         "results": reports,
     });
     let text = serde_json::to_string_pretty(&document).map_err(Failure::runtime)?;
-    if to_stdout {
-        return print_line(&text);
+    if let Some(mut file) = file {
+        writeln!(file, "{text}").map_err(|error| Failure::runtime(format!("--output: {error}")))?;
     }
-    let Some(mut file) = file else { return Ok(()) };
-    writeln!(file, "{text}").map_err(|error| Failure::runtime(format!("--json: {error}")))
+    if to_stdout { print_line(&text) } else { Ok(()) }
 }
 
 /// The command line of this run, without the value of `--token`.
