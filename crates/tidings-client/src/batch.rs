@@ -192,7 +192,10 @@ mod tests {
             r#"{"topic":"c","data":"3","ephemeral":true}"#,
             r#"{"topic":"d","data":4}"#,
         ];
-        assert_eq!(std::str::from_utf8(&batch.lines).unwrap(), lines.map(|line| format!("{line}\n")).concat());
+        assert_eq!(
+            std::str::from_utf8(&batch.lines).unwrap(),
+            lines.map(|line| format!("{line}\n")).concat()
+        );
     }
 
     #[test]
