@@ -135,7 +135,7 @@ site: ## Build the documentation site into site/; a broken link is an error
 	@tests/setup site
 	node tools/site/build.mjs
 
-reference: ## Write the pages of the reference that the program itself says: docs/reference/configuration.md, commands.md and metrics.md
+reference: ## Write the pages of the reference that the program itself says: configuration, commands, exit codes and metrics
 	$(CARGO) build --locked -p tidings-cli
 	node tools/reference.mjs "$${CARGO_TARGET_DIR:-target}/debug/tidings"
 

@@ -1,4 +1,5 @@
-// Writes the pages of the reference that the program itself says, docs/reference/configuration.md, commands.md and metrics.md:
+// Writes the pages of the reference that the program itself says, configuration.md, commands.md, exit-codes.md and metrics.md of
+// docs/reference:
 // `make reference`.
 // tests/site/reference.test.mjs compares them with the program.
 //
@@ -15,6 +16,7 @@ export function reference(program) {
   return {
     'docs/reference/configuration.md': configuration(program),
     'docs/reference/commands.md': commands(program),
+    'docs/reference/exit-codes.md': exitCodes(program),
     'docs/reference/metrics.md': metrics(program),
   };
 }
@@ -57,13 +59,8 @@ function commands(program) {
 ${NOTICE}
 
 \`tidings completions SHELL\` prints completions, \`tidings man COMMAND\` a manual page.
-
-| exit code | |
-|---|---|
-| 0 | done |
-| 1 | an error; one line on standard error says which |
-| 2 | the command line or the configuration is wrong |
-| others | \`tidings run\` ends with [the code of its application](../one-process.md#signals-and-the-end) |
+\`-h\` prints a few words about each option, \`--help\` everything, which is what follows.
+[Exit codes](exit-codes.md) have a page of their own.
 
 ${sections.join('\n\n')}
 `;
@@ -83,6 +80,45 @@ No label has a value that a client chooses, so the number of series depends on t
 The values of labels that a section does not list are those of the configuration.
 
 ${run(program, ['metrics']).trimEnd()}
+`;
+}
+
+function exitCodes(program) {
+  const help = run(program, ['--help']);
+  const listed = help.match(/^Exit codes:\n([^]*)$/m)[1];
+  const rows = [...listed.matchAll(/^ {2}(\d+) {2}(.*)$/gm)].map(([, code, meaning]) => `| ${code} | ${meaning} |`);
+  return `# Exit codes
+
+${NOTICE}
+
+| code | |
+|---|---|
+${rows.join('\n')}
+| others | \`tidings run\` ends with [the code of its application](../one-process.md#signals-and-the-end) |
+
+Codes 3 and 4 are those of \`publish\`, \`subscribe\`, \`topics\` and \`health\`, which send requests to a hub.
+An error is one line on standard error, \`error: …\`, which says what was wrong and what to do.
+
+- \`publish\` sends an event once.
+  With \`--idempotency-key\`, and always with \`--lines\` and \`--ndjson\`, it sends it up to four times within 30 seconds before it ends with 4.
+- \`subscribe\` ends with 3 if the hub refuses the subscription.
+  While the hub cannot be reached it waits and reconnects, so it never ends with 4; Ctrl-C ends it with 0.
+- \`topics\` sends each request once, and waits 30 seconds for the answer.
+- \`health\` ends with 0 only if the hub is ready.
+  A hub that is not ready, or does not answer within 5 seconds, is 4.
+  Docker and Kubernetes take every code but 0 for a failure.
+- A command whose standard output is closed by its reader, as \`head\` does, ends with 0, except \`publish --lines\` and \`--ndjson\`, which then leave lines unpublished, and end with 1.
+
+In a script:
+
+\`\`\`sh
+tidings publish orders '{"paid":42}' --idempotency-key "$ORDER"
+case $? in
+  0) ;;
+  4) echo "try again later, with the same key" ;;
+  *) echo "give up: the reason is on standard error" ;;
+esac
+\`\`\`
 `;
 }
 

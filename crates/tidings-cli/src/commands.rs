@@ -30,6 +30,7 @@ mod rules;
 mod run;
 mod runtime;
 mod serve;
+mod short_help;
 mod signals;
 mod sockets;
 #[cfg(unix)]
@@ -39,16 +40,23 @@ mod supervisor;
 mod takeover;
 mod ticket;
 mod token;
+mod topics;
 #[cfg(unix)]
 mod upgrade;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use std::ffi::OsString;
 
-use crate::{config::near_misses, failure::Failure, output};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    config::near_misses,
+    failure::{EXIT_CODES, Failure},
+    output,
+};
 
 /// Server push for any web application: publish once, every subscribed browser receives it
 #[derive(Debug, Parser)]
-#[command(name = "tidings", version, arg_required_else_help = true)]
+#[command(name = "tidings", version, arg_required_else_help = true, after_help = exit_codes())]
 pub(crate) struct Tidings {
     #[command(subcommand)]
     command: Command,
@@ -61,6 +69,7 @@ enum Command {
     Run(Box<run::Run>),
     Publish(publish::Publish),
     Subscribe(subscribe::Subscribe),
+    Topics(topics::Topics),
     Ticket(ticket::Ticket),
     Token(token::Token),
     Key(key::Key),
@@ -77,7 +86,27 @@ enum Command {
     Man(manual::Manual),
 }
 
+/// The part of `tidings --help` about exit codes.
+fn exit_codes() -> String {
+    let codes = EXIT_CODES.iter().map(|(code, meaning)| format!("  {code}  {meaning}"));
+    format!("Exit codes:\n{}", codes.collect::<Vec<_>>().join("\n"))
+}
+
 impl Tidings {
+    /// Parses a command line. `-h` is an error that displays the short help, `--help` one that
+    /// displays everything.
+    pub(crate) fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<_> = words.into_iter().collect();
+        let parsed = Self::try_parse_from(&words);
+        match &parsed {
+            Err(help) if help.kind() == ErrorKind::DisplayHelp && short_help::is_requested(&words) => {
+                let short = short_help::shortened(Self::command()).try_get_matches_from(&words);
+                Err(short.expect_err("the same words request help"))
+            }
+            _ => parsed,
+        }
+    }
+
     pub(crate) fn run(self) -> Result<(), Failure> {
         // A hub warns in its log, and its configuration file names further variables.
         let is_hub = match self.command {
@@ -97,6 +126,7 @@ impl Tidings {
             Command::Run(run) => run.run(),
             Command::Publish(publish) => publish.run(),
             Command::Subscribe(subscribe) => subscribe.run(),
+            Command::Topics(topics) => topics.run(),
             Command::Ticket(ticket) => ticket.run(),
             Command::Token(token) => token.run(),
             Command::Key(key) => key.run(),

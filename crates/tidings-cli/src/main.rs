@@ -1,8 +1,7 @@
 //! Tidings: server push for any web application, in one binary.
 //!
 //! A command is a module in [`commands`]. Each ends with success or with one [`Failure`], which
-//! becomes one line on standard error and an exit code: 2 if the command line or the configuration
-//! is wrong, 1 for every other error. `tidings run` ends with the code of its application.
+//! becomes one line on standard error and an exit code (`failure.rs`).
 
 #[cfg_attr(not(feature = "redis"), path = "bridges_absent.rs")]
 mod bridges;
@@ -15,14 +14,14 @@ mod store;
 
 use std::process::ExitCode;
 
-use clap::{Parser, error::ErrorKind};
+use clap::error::ErrorKind;
 
 use crate::{commands::Tidings, failure::Failure};
 
 fn main() -> ExitCode {
     output::report_panics();
     refuse_writes_beyond_file_size_limit();
-    let done = match Tidings::try_parse() {
+    let done = match Tidings::parse_words(std::env::args_os()) {
         Ok(tidings) => tidings.run().map(|()| ExitCode::SUCCESS),
         Err(text) if asked_for(&text) => print_help(&text),
         Err(mistake) => Err(mistake.into()),

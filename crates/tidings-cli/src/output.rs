@@ -88,13 +88,10 @@ pub(crate) fn remark(line: &str) {
 
 /// Reports why the program ends, and returns its exit code.
 pub(crate) fn report_failure(failure: &Failure) -> ExitCode {
-    let code = match failure {
-        Failure::Usage(_) => ExitCode::from(2),
-        Failure::Runtime(_) => ExitCode::from(1),
-        #[cfg(unix)]
-        Failure::Status { status, .. } => ExitCode::from(*status),
-        Failure::OutputClosed => return ExitCode::SUCCESS,
-    };
+    let code = ExitCode::from(failure.exit_code());
+    if matches!(failure, Failure::OutputClosed) {
+        return code;
+    }
     // The exit must not wait for a reader of this message. If no thread can start, it is written
     // directly.
     let _ = STDERR.start();

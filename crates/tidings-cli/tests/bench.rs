@@ -180,8 +180,7 @@ async fn a_soak_loses_no_event_and_the_server_does_not_grow() {
 async fn a_reported_gap_is_not_a_loss() {
     let hub = Hub::serve(&["--retain-count", "10"]).await.unwrap();
     let url = hub.url("");
-    let output =
-        bench(&["soak", "--url", &url, "--minutes", "0.02", "--subscribers", "5", "--json"]).await;
+    let output = bench(&["soak", "--url", &url, "--minutes", "0.02", "--subscribers", "5", "--json"]).await;
     let soak = &steps(&output)[0]["soak"];
     assert!(soak["gaps"].as_u64().unwrap() > 0, "{soak}");
 }

@@ -93,9 +93,19 @@ fn help_states_the_defaults() {
     ] {
         assert!(help.contains(part), "{part} in {help}");
     }
-    for command in
-        ["serve", "run", "publish", "subscribe", "token", "ticket", "key", "health", "demo", "bench"]
-    {
+    for command in [
+        "serve",
+        "run",
+        "publish",
+        "subscribe",
+        "topics",
+        "token",
+        "ticket",
+        "key",
+        "health",
+        "demo",
+        "bench",
+    ] {
         assert!(stdout(&tidings(&["--help"])).contains(command));
         assert!(tidings(&[command, "--help"]).status.success());
     }
@@ -256,13 +266,16 @@ fn checking_a_configuration_opens_no_store() {
 }
 
 #[test]
-fn an_unreachable_hub_is_one_line_and_exit_code_1() {
+fn an_unreachable_hub_is_one_line_and_exit_code_4() {
     // A port that is bound and not listened on refuses connections.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap().as_socket().unwrap());
-    let line = mistake(&tidings(&["publish", "a", "b", "--url", &url]), 1);
-    assert!(line.starts_with(&format!("cannot reach {url}: ")), "{line}");
+    for command in [&["publish", "a", "b"][..], &["topics", "delete", "a"], &["health"]] {
+        let line = mistake(&tidings(&[command, &["--url", &url]].concat()), 4);
+        assert!(line.starts_with("cannot reach ") || line.starts_with("no hub answers at "), "{line}");
+        assert!(line.contains(&url) && line.contains("refused"), "{line}");
+    }
 }
 
 #[test]
@@ -437,6 +450,59 @@ fn a_new_token_shows_its_claims() {
         assert!(note.contains("The signature is not verified") && note.contains("It expires in "), "{note}");
     }
     mistake(&tidings(&["token", "show", "no.token"]), 1);
+    let shown = tidings(&["token", "show", "--json", token]);
+    assert_eq!((stdout(&shown).lines().count(), stderr(&shown)), (1, ""));
+    assert_eq!(json(&shown)["claims"]["iss"], "https://app.example");
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", stderr(output));
+    assert_eq!(stdout(output).lines().count(), 1, "{}", stdout(output));
+    serde_json::from_str(stdout(output)).unwrap()
+}
+
+#[test]
+fn credentials_are_printed_as_json_for_scripts() {
+    let folder = Folder::new();
+    let secret = folder.file("secret", "0123456789abcdef0123456789abcdef\n");
+    let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+
+    let key = json(&tidings(&["key", "new", "--name", "my \"app\"", "--json"]));
+    assert_eq!((names(&key), &key["name"]), (vec!["name".into(), "secret".into()], &"my \"app\"".into()));
+
+    let new =
+        ["token", "new", "--issuer", "a", "--audience", "https://b.example", "--publish", "c", "--json"];
+    let token = json(&tidings(&[&new[..], &["--secret-file", &secret]].concat()));
+    let shown = json(&tidings(&["token", "show", "--json", token["token"].as_str().unwrap()]));
+    assert_eq!(
+        (names(&token), &token["expires_at"]),
+        (vec!["expires_at".into(), "token".into()], &shown["claims"]["exp"])
+    );
+
+    let made = json(&tidings(&["ticket", "secret", "--id", "7", "--json"]));
+    assert_eq!((names(&made), &made["id"]), (vec!["id".into(), "secret".into()], &"7".into()));
+    let secret = folder.file("ticket", made["secret"].as_str().unwrap());
+    let new = ["ticket", "new", "--topic", "a", "--secret-id", "7", "--secret-file", &secret, "--json"];
+    let ticket = json(&tidings(&new));
+    assert_eq!(names(&ticket), ["expires_at", "id", "ticket"]);
+    assert!(ticket["expires_at"].is_u64() && ticket["ticket"].is_string(), "{ticket}");
+}
+
+#[test]
+fn short_help_is_a_part_of_the_help() {
+    for command in ["publish", "subscribe", "serve", "bench"] {
+        let (short, long) = (tidings(&[command, "-h"]), tidings(&[command, "--help"]));
+        assert!(short.status.success() && long.status.success());
+        assert!(stdout(&short).lines().count() < stdout(&long).lines().count(), "{}", stdout(&short));
+        assert!(
+            stdout(&short).contains("--help") && !stdout(&short).contains("[default"),
+            "{}",
+            stdout(&short)
+        );
+    }
+    let help = tidings(&["publish", "--help"]);
+    assert!(stdout(&help).contains("tail -f app.log | tidings publish logs --lines"));
+    assert!(stdout(&tidings(&["--help"])).contains("Exit codes:"));
 }
 
 #[test]

@@ -111,6 +111,9 @@ async fn published_events_are_printed() {
     let again = ["chat", "once", "--idempotency-key", "k-1"];
     let first = publish(&hub, &again).await;
     assert_eq!(publish(&hub, &again).await, first);
+    let printed = publish(&hub, &[&again[..], &["--json"]].concat()).await;
+    let printed: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(printed, serde_json::json!({ "id": first, "duplicate": true }));
     assert_eq!(subscriber.value().await["data"], "once");
 
     let mut late = Subscriber::start(&hub, &["chat", "--since", "-3"]);
@@ -303,11 +306,11 @@ async fn keys_and_tokens_grant_only_the_topics_they_name() {
         let mut refused = Subscriber::start(&hub, args);
         let line = refused.says(status).await;
         assert!(line.contains("is private"), "{line}");
-        assert_eq!(refused.exit_code().await, Some(1));
+        assert_eq!(refused.exit_code().await, Some(3));
     }
     let refused = tidings(&["publish", "news", "x", "--url", &hub.url("")]).output().await.unwrap();
     let line = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(3));
     assert!(line.contains("401") && line.contains("--token") && line.lines().count() == 1, "{line}");
 
     let key = format!("key-{secret}");
@@ -324,7 +327,7 @@ async fn keys_and_tokens_grant_only_the_topics_they_name() {
     assert!(String::from_utf8(ready.stdout).unwrap().ends_with(" is ready\n"));
     let unready = health(&hub.url("/nothing")).await;
     let line = String::from_utf8(unready.stderr).unwrap();
-    assert_eq!(unready.status.code(), Some(1));
+    assert_eq!(unready.status.code(), Some(3));
     assert!(
         line.starts_with("error: the hub at http://") && line.contains("is not ready (status 4"),
         "{line}"
@@ -371,7 +374,84 @@ async fn a_stream_ends_when_its_token_expires() {
     assert!(matches!(expiring["remaining_secs"].as_u64(), Some(1..=2)), "{expiring}");
     assert_eq!(subscriber.value().await["kind"], "expired");
     subscriber.says("error: the server answered 401").await;
-    assert_eq!(subscriber.exit_code().await, Some(1));
+    assert_eq!(subscriber.exit_code().await, Some(3));
+}
+
+#[tokio::test]
+async fn topics_are_shown_and_deleted() {
+    let hub = Hub::serve(&[]).await.unwrap();
+    let url = hub.url("");
+    let topics = async |args: &[&str]| {
+        let output = tidings(&[&["topics"], args, &["--url", &url]].concat()).output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for data in ["one", "two"] {
+        publish(&hub, &["a/b c", data]).await;
+    }
+    let shown = topics(&["show", "a/b c", "empty"]).await;
+    for line in ["topic        a/b c", "subscribers  0", "topic        empty", "newest       none"] {
+        assert!(shown.lines().any(|shown| shown == line), "{line} in {shown}");
+    }
+    let shown = topics(&["show", "--json", "a/b c"]).await;
+    let summary: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((shown.lines().count(), &summary["events"][1]["data"]), (1, &"two".into()));
+
+    // The cursor is where a subscription continues.
+    let mut subscriber =
+        Subscriber::json(&hub, &["a/b c", "--since", summary["cursor"].as_str().unwrap()]).await;
+    publish(&hub, &["a/b c", "three"]).await;
+    assert_eq!(subscriber.value().await["data"], "three");
+
+    assert_eq!(
+        topics(&["delete", "a/b c", "empty"]).await,
+        "a/b c: 3 events deleted\nempty: 0 events deleted\n"
+    );
+    publish(&hub, &["a/b c", "four"]).await;
+    let deleted: Value = serde_json::from_str(&topics(&["delete", "a/b c", "--json"]).await).unwrap();
+    assert_eq!(deleted, serde_json::json!({ "topic": "a/b c", "deleted": 1, "kept": 0 }));
+}
+
+/// A server that answers each connection with this status.
+async fn server(status: &'static str) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let answer =
+                format!("HTTP/1.1 {status}\r\nContent-Length: 7\r\nConnection: close\r\n\r\nno luck");
+            let mut request = BufReader::new(&mut connection).lines();
+            while request.next_line().await.is_ok_and(|line| line.is_some_and(|line| !line.is_empty())) {}
+            let _ = connection.write_all(answer.as_bytes()).await;
+            let _ = connection.shutdown().await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn exit_codes_tell_a_refusal_from_a_hub_that_cannot_answer() {
+    for (status, code) in
+        [("400 X", 3), ("404 X", 3), ("413 X", 3), ("429 X", 4), ("408 X", 4), ("500 X", 4), ("503 X", 4)]
+    {
+        let url = server(status).await;
+        for args in [
+            &["publish", "a", "b"][..],
+            &["publish", "a", "b", "--json"],
+            &["topics", "show", "a"],
+            &["topics", "delete", "a"],
+            &["health"],
+        ] {
+            let output = tidings(&[args, &["--url", &url]].concat()).output().await.unwrap();
+            let line = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(code), "{args:?} {status} {line}");
+            assert!(line.starts_with("error: ") && line.lines().count() == 1, "{line}");
+            assert!(
+                line.contains(&status[..3]) && line.contains("no luck") && output.stdout.is_empty(),
+                "{line}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -425,7 +425,7 @@ async fn readiness_is_that_of_hub_and_application() {
     let address = hub.admin_addresses()[0].clone();
     hub.printed("begun").await.unwrap();
     let output = health(address.clone());
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""));
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(4), ""));
     assert!(
         text(&output.stderr).contains("it accepts no connections on http://127.0.0.1:"),
         "{}",
@@ -433,7 +433,7 @@ async fn readiness_is_that_of_hub_and_application() {
     );
     hub.stop().await.unwrap();
     let output = health(address);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(4));
     assert!(text(&output.stderr).starts_with("error: no hub answers at http://127.0.0.1:"));
 
     let mut hub = application::hub("report=TERM serve wait", &admin);

@@ -108,10 +108,10 @@ pub(super) struct Bench {
     /// storm: command that restarts the server in the foreground; it is stopped at the end
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
-    /// storm: time for the server to settle before its memory is measured
+    /// storm: time before the memory of the server is measured
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     settle: Duration,
-    /// slow-readers: minimum time for which slow subscribers read nothing, such as 60s
+    /// slow-readers: minimum time without reading, such as 60s
     #[arg(long, value_name = "TIME", value_parser = time)]
     frozen: Option<Duration>,
     /// soak: minutes for which events are published
@@ -120,11 +120,10 @@ pub(super) struct Bench {
     /// soak: seed for the times that subscribers stay connected; the same number repeats a run
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
-    /// Time without an event after which missing events count as lost
+    /// Time without an event until missing events count as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
     patience: Duration,
-    /// Accept that streams of one topic receive the events of different publishers in different
-    /// orders
+    /// Accept different orders on different streams of one topic, for events of different publishers
     #[arg(long)]
     no_common_order: bool,
     /// Print version, date, arguments and results as JSON instead of the table

@@ -19,10 +19,11 @@ const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// How much of an answer is read. A hub needs a fraction of it.
 const BODY_BYTES_MAX: usize = 4_096;
 
-/// Check whether a hub is ready: exit code 0 if it is, 1 if it is not
+/// Check whether a hub is ready: exit code 0 if it is
 ///
-/// It is the HEALTHCHECK of a container: without --url it asks the first address of the variable TIDINGS_ADMIN_LISTEN, or else
-/// <http://127.0.0.1:8080>.
+/// The code is 4 if the hub is not ready or does not answer within five seconds, and 3 if it refuses the question, as a server that is no
+/// hub does. It is the HEALTHCHECK of a container, for which every code but 0 is unhealthy. Without --url it asks the first address of the
+/// variable TIDINGS_ADMIN_LISTEN, or else <http://127.0.0.1:8080>.
 #[derive(Args)]
 pub(super) struct Health {
     /// URL of the hub, or unix:PATH
@@ -109,7 +110,7 @@ async fn ask(place: &Place) -> Result<String, Failure> {
         request = request.bearer_auth(key);
     }
     let unreachable = |error: reqwest::Error| {
-        Failure::runtime(format!("no hub answers at {shown}: {}", root_cause(&error.without_url())))
+        Failure::Unavailable(format!("no hub answers at {shown}: {}", root_cause(&error.without_url())))
     };
     let mut response = request.send().await.map_err(unreachable)?;
     let status = response.status();
@@ -124,11 +125,9 @@ async fn ask(place: &Place) -> Result<String, Failure> {
     if status == reqwest::StatusCode::OK && text == "ready" {
         return Ok(format!("the hub at {shown} is ready"));
     }
-    Err(Failure::runtime(format!(
-        "the hub at {shown} is not ready (status {}): {}",
-        status.as_u16(),
-        reason(text)
-    )))
+    let message = format!("the hub at {shown} is not ready (status {}): {}", status.as_u16(), reason(text));
+    let is_refusal = status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429);
+    Err(if is_refusal { Failure::Refused(message) } else { Failure::Unavailable(message) })
 }
 
 /// The reason in a problem (RFC 9457), or the text itself.

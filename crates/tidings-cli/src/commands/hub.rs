@@ -5,10 +5,12 @@ use tidings_client::{Client, ClientError, Token};
 
 use crate::failure::Failure;
 
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 #[derive(Args)]
 pub(super) struct HubArgs {
     /// URL of the hub; with a key, http://:KEY@127.0.0.1:8080
-    #[arg(long, env = "TIDINGS_URL", default_value = "http://127.0.0.1:8080", hide_env_values = true)]
+    #[arg(long, env = "TIDINGS_URL", default_value = DEFAULT_URL, hide_env_values = true)]
     url: String,
     /// A token, or the secret of a key; safer in the environment, because other users can see
     /// command lines
@@ -24,21 +26,25 @@ impl HubArgs {
         Client::new(&self.url, token).map_err(|error| Failure::usage(format!("--url (TIDINGS_URL): {error}")))
     }
 
-    /// The error with advice that names the flags.
+    /// The failure that an error is, with advice that names the flags.
     pub(super) fn explain(&self, error: &ClientError) -> Failure {
-        let advice = match error {
-            ClientError::Request(_) => return Failure::usage(error.to_string()),
-            ClientError::Refused { status: 401 | 403, .. }
-                if self.token.is_none() && !self.url.contains('@') =>
-            {
-                "; give --token or TIDINGS_TOKEN"
+        match error {
+            ClientError::Request(_) => Failure::Usage(error.to_string()),
+            ClientError::Refused { status, .. } => {
+                let has_credential = self.token.is_some() || self.url.contains('@');
+                let advice = match status {
+                    401 | 403 if !has_credential => "; give --token or TIDINGS_TOKEN",
+                    404 => "; is the URL that of a hub?",
+                    _ => "",
+                };
+                Failure::Refused(format!("{error}{advice}"))
             }
-            ClientError::Connection(_) if self.url.starts_with("http://127.0.0.1:8080") => {
-                "; is `tidings serve` running there? Name another hub with --url or TIDINGS_URL"
-            }
-            _ => "",
-        };
-        Failure::runtime(format!("{error}{advice}"))
+            ClientError::Connection(_) if self.url.starts_with(DEFAULT_URL) => Failure::Unavailable(format!(
+                "{error}; is `tidings serve` running there? Name another hub with --url or TIDINGS_URL"
+            )),
+            error if error.is_transient() => Failure::Unavailable(error.to_string()),
+            error => Failure::runtime(error),
+        }
     }
 }
 

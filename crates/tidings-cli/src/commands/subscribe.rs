@@ -13,8 +13,18 @@ use crate::{
     output::{harmless, print_foreign, reader_gone, remark},
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  tidings subscribe chat
+  tidings subscribe chat news --since 10m --json
+  tidings subscribe --pattern '/rooms/:id' --since -50
+  tidings subscribe orders --json | jq -r .data
+
+While the hub cannot be reached, the command waits and says so on standard error. It ends with an error if the hub refuses it.";
+
 /// Print events as they arrive, across reconnects, until Ctrl-C
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(super) struct Subscribe {
     /// The topics; `*` is every topic. Without any, those of the hub's /stream
     topics: Vec<String>,

@@ -8,8 +8,9 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 use tidings::Validator;
-use tidings_auth::{NewTicket, TicketSecret, TicketSecretConfig, generate_key_secret};
+use tidings_auth::{MintedTicket, NewTicket, TicketSecret, TicketSecretConfig, generate_key_secret};
 use tidings_server::connections_for_file_limit;
 
 use super::clock::now;
@@ -35,11 +36,21 @@ enum TicketCommand {
         /// Id of the secret in the hub's configuration and in tickets
         #[arg(long, default_value = "1")]
         id: String,
+        /// Print one JSON object, with the id and the secret
+        #[arg(long)]
+        json: bool,
     },
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  tidings ticket new --config tidings.toml --topic user-42
+  tidings ticket new --config tidings.toml --pattern '/rooms/:id' --expires 5m --label ann
+  tidings ticket new --config tidings.toml --topic user-42 --json | jq -r .ticket";
+
 /// Make a ticket and print it
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 struct New {
     /// Topic that the ticket allows to subscribe to; repeatable
     #[arg(long, value_name = "TOPIC")]
@@ -69,18 +80,23 @@ struct New {
     /// Id of that secret, as in the hub's [[ticket_secret]]
     #[arg(long, value_name = "ID", requires = "secret_file")]
     secret_id: Option<String>,
+    /// Print one JSON object, with the ticket, its id and the time when it expires, in seconds since
+    /// 1970, as `POST /tickets` answers
+    #[arg(long)]
+    json: bool,
 }
 
 impl Ticket {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.command {
             TicketCommand::New(new) => print_line(&new.make()?),
-            TicketCommand::Secret { id } => print_secret(id),
+            TicketCommand::Secret { id, json } => print_secret(id, json),
         }
     }
 }
 
 impl New {
+    /// The ticket as it is printed.
     fn make(self) -> Result<String, Failure> {
         if self.topic.is_empty() && self.pattern.is_empty() {
             return Err(Failure::usage(
@@ -106,6 +122,10 @@ impl New {
             address: self.address,
         };
         let minted = ticket.mint(&secret, &validator).map_err(|error| Failure::usage(error.to_string()))?;
+        if self.json {
+            let MintedTicket { ticket, id, expires_at } = minted;
+            return Ok(json!({ "ticket": ticket, "id": id, "expires_at": expires_at }).to_string());
+        }
         Ok(minted.ticket)
     }
 }
@@ -127,8 +147,11 @@ fn checked(place: &str, secret: &TicketSecretConfig) -> Result<TicketSecret, Fai
         .map_err(|error| Failure::usage(format!("{place}: {}: {}", error.setting(), error.reason())))
 }
 
-fn print_secret(id: String) -> Result<(), Failure> {
+fn print_secret(id: String, as_json: bool) -> Result<(), Failure> {
     let secret = generate_key_secret();
+    if as_json {
+        return print_line(&json!({ "id": id, "secret": secret }).to_string());
+    }
     let id = toml::Value::String(id);
     print_line(&format!(
         "{secret}\n\n\

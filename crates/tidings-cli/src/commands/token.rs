@@ -34,11 +34,22 @@ enum TokenCommand {
     Show {
         /// The token; `-` or no argument reads standard input
         token: Option<String>,
+        /// Print the contents alone, as one line of JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  tidings token new --config tidings.toml --subscribe user-42
+  tidings token new --config tidings.toml --publish 'rooms/*' --expires 5m --json
+  tidings token new --issuer https://app.example.com --audience https://hub.example.com/.well-known/mercure \\
+    --key-file issuer.pem --subscribe user-42";
+
 /// Sign a token and print it
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 struct New {
     /// Topic to which the token may publish, exact or with `*` as a URL Pattern; repeatable
     #[arg(long, value_name = "TOPIC")]
@@ -70,7 +81,7 @@ struct New {
     /// File with the secret of the hub's [[issuer]]
     #[arg(long, value_name = "FILE", conflicts_with = "key_file")]
     secret_file: Option<PathBuf>,
-    /// File with the private key in PEM whose public key the hub's [[issuer]] has
+    /// File with the private key in PEM, whose public key the hub's [[issuer]] has
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
     /// Signature algorithm: HS256, HS384, HS512, RS256, ES256 or EdDSA [default: the one that fits
@@ -80,6 +91,9 @@ struct New {
     /// JSON object that the hub shows to other clients with the subscription
     #[arg(long, value_name = "JSON", value_parser = json_object)]
     payload: Option<Map<String, Value>>,
+    /// Print one JSON object, with the token and the time when it expires, in seconds since 1970
+    #[arg(long)]
+    json: bool,
 }
 
 fn json_object(text: &str) -> Result<Map<String, Value>, String> {
@@ -90,12 +104,13 @@ impl Token {
     pub(super) fn run(self) -> Result<(), Failure> {
         match self.command {
             TokenCommand::New(new) => print_line(&new.sign()?),
-            TokenCommand::Show { token } => show(token.as_deref()),
+            TokenCommand::Show { token, json } => show(token.as_deref(), json),
         }
     }
 }
 
 impl New {
+    /// The token as it is printed.
     fn sign(self) -> Result<String, Failure> {
         if self.publish.is_empty() && self.subscribe.is_empty() {
             return Err(Failure::usage(
@@ -116,7 +131,11 @@ impl New {
             expires_at: now.saturating_add(self.expires.as_secs()),
             payload: self.payload,
         };
-        mint(&token, &key).map_err(Failure::runtime)
+        let minted = mint(&token, &key).map_err(Failure::runtime)?;
+        if self.json {
+            return Ok(json!({ "token": minted, "expires_at": token.expires_at }).to_string());
+        }
+        Ok(minted)
     }
 
     fn key(&self, known: Option<&IssuerConfig>) -> Result<SigningKey, Failure> {
@@ -180,7 +199,7 @@ impl New {
 }
 
 /// Prints the contents of a token. Only a hub with the key can verify it.
-fn show(token: Option<&str>) -> Result<(), Failure> {
+fn show(token: Option<&str>, as_json: bool) -> Result<(), Failure> {
     let token = match token {
         None | Some("-") => {
             let mut text = String::new();
@@ -194,6 +213,9 @@ fn show(token: Option<&str>) -> Result<(), Failure> {
     };
     let inspected = inspect(&token).map_err(Failure::runtime)?;
     let shown = json!({ "header": inspected.header, "claims": inspected.claims });
+    if as_json {
+        return print_foreign(&shown.to_string());
+    }
     print_foreign(&serde_json::to_string_pretty(&shown).expect("maps with string keys serialize"))?;
     remark(&format!("The signature is not verified. {}", expiry(inspected.claims.get("exp"), now())));
     Ok(())

@@ -287,7 +287,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     number(
         "pattern_weight_per_address_max",
         LIMITS,
-        "Maximum weight, counted the same way, of the patterns of one address, loopback excepted; streams that exceed it get 429",
+        "Maximum weight of the patterns of one address, counted the same way, loopback excepted; streams that exceed it get 429",
         Is("600"),
     ),
     text(
@@ -318,7 +318,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "responses_bytes_max",
         "SIZE",
         LIMITS,
-        "Maximum total memory for summaries, and answers of applications, that clients have not read; further requests get 503",
+        "Maximum total memory for responses that clients have not read (summaries, and answers of applications); further requests get 503",
         Is("64MiB"),
     ),
     text(
@@ -402,7 +402,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     time(
         "upgrade_secs",
         LIMITS,
-        "Time in which the new process of an upgrade (SIGUSR2) must serve, or it is stopped",
+        "Time in which the new process of an upgrade must serve, or it is stopped",
         Is("30"),
     ),
     time(
