@@ -1,6 +1,5 @@
-// Writes the pages of the reference that the program itself says, configuration.md, commands.md, exit-codes.md and metrics.md of
-// docs/reference:
-// `make reference`.
+// Writes the pages of the reference that the program itself says: configuration.md, commands.md, exit-codes.md and metrics.md of
+// docs/reference. `make reference` runs it.
 // tests/site/reference.test.mjs compares them with the program.
 //
 //     node tools/reference.mjs PROGRAM
