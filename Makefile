@@ -46,7 +46,8 @@ test: setup ## Install what tests need (asks before Debian packages), then run e
 	$(CARGO) build --locked -p tidings-adopt-axum -p tidings-example-notifications
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python
-	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site ../clients/node/test/*.test.mjs
+	tests/node_modules/.bin/tsc -p clients/js
+	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site ../clients/node/test/*.test.mjs ../clients/js/test/*.test.mjs
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check
@@ -72,6 +73,10 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	cd clients/node && ../../tests/node_modules/.bin/eslint .
 	tests/node_modules/.bin/tsc -p clients/node --noEmit --emitDeclarationOnly false
 	tests/node_modules/.bin/tsc -p clients/node/test
+	tests/node_modules/.bin/tsc -p clients/js
+	tests/node_modules/.bin/tsc -p clients/js/test
+	cd clients/js && ../../tests/node_modules/.bin/eslint .
+	node tools/client-package.mjs
 
 features: # The program builds with each of its cargo features alone, and without any
 	set -e; for features in '' redis nats bench demo; do \

@@ -1,4 +1,5 @@
-// npm.mjs VERSION TARGET BINARY: packs the npm packages into dist/: `tidings` with the library, and `@tidings/PLATFORM` with the program.
+// npm.mjs VERSION TARGET BINARY: packs the npm packages into dist/: `tidings` with the library, `@tidings/PLATFORM` with the program, and
+// `@tidings/client` for browsers.
 //
 // npm installs only the platform package whose `os`, `cpu` and `libc` fit, as `tidings` names all of them as optional.
 
@@ -16,6 +17,7 @@ export const PLATFORMS = {
   'x86_64-pc-windows-msvc': { name: 'win32-x64', os: ['win32'], cpu: ['x64'] },
 };
 const LIBRARY = resolve('clients/node');
+const CLIENT = resolve('clients/js');
 const LICENCES = ['LICENSE-APACHE', 'LICENSE-MIT'];
 
 const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm';
@@ -48,9 +50,9 @@ function packPlatform(work, version, target, binary) {
   pack(directory, 'dist', '--ignore-scripts');
 }
 
-/** The library, as `npm pack` of its directory builds it, with the version and the platforms of this release. */
-function packLibrary(work, version) {
-  const built = pack(LIBRARY, work);
+/** A library, as `npm pack` of its directory builds it, with the version of this release, and with what else its manifest needs. */
+function packLibrary(work, version, library, more = {}) {
+  const built = pack(library, work);
   execFileSync('tar', ['-xzf', built, '-C', work]);
   const directory = join(work, 'package');
   for (const licence of LICENCES) copyFileSync(licence, join(directory, licence));
@@ -58,9 +60,10 @@ function packLibrary(work, version) {
   manifest.version = version;
   manifest.files.push(...LICENCES);
   delete manifest.scripts;
-  manifest.optionalDependencies = Object.fromEntries(Object.values(PLATFORMS).map(({ name }) => [`@tidings/${name}`, version]));
+  Object.assign(manifest, more);
   writeFileSync(join(directory, 'package.json'), `${JSON.stringify(manifest, null, 2)}\n`);
   pack(directory, 'dist', '--ignore-scripts');
+  rmSync(directory, { recursive: true });
 }
 
 const [version, target, binary] = process.argv.slice(2);
@@ -68,7 +71,9 @@ if (!PLATFORMS[target]) throw new Error(`npm.mjs: there is no npm package for ${
 const work = mkdtempSync(join(tmpdir(), 'tidings-npm-'));
 try {
   packPlatform(work, version, target, binary);
-  packLibrary(work, version);
+  const optionalDependencies = Object.fromEntries(Object.values(PLATFORMS).map(({ name }) => [`@tidings/${name}`, version]));
+  packLibrary(work, version, LIBRARY, { optionalDependencies });
+  packLibrary(work, version, CLIENT);
 } finally {
   rmSync(work, { recursive: true });
 }

@@ -1,0 +1,39 @@
+// The event stream format of the HTML standard, from bytes to blocks: https://html.spec.whatwg.org/multipage/server-sent-events.html
+
+/** The largest event, in UTF-16 units. A stream that exceeds it ends with an error. */
+const LENGTH_MAX = 1 << 24;
+
+/** What a blank line ends. `data` is undefined in a block without any, which only moves the last id. */
+export type OnBlock = (data: string | undefined, type: string, id: string) => void;
+
+/** A parser: a function that takes the stream in chunks, cut anywhere. */
+export function parser(onBlock: OnBlock, onRetry?: (millis: number) => void): (chunk: Uint8Array) => void {
+  // It removes one byte order mark, and replaces what is not UTF-8.
+  const decoder = new TextDecoder();
+  const fields: Record<string, string> = {};
+  let data = '';
+  let rest = '';
+  let endsWithCr = false;
+
+  function take(line: string): void {
+    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line)! as unknown as [string, string, string];
+    if (!line) {
+      onBlock(data ? data.slice(0, -1) : undefined, fields.event || 'message', fields.id || '');
+      data = fields.event = '';
+    } else if (name === 'data') data += `${value}\n`;
+    else if (name !== 'id' || !value.includes('\0')) fields[name] = value;
+    if (name === 'retry' && /^\d+$/.test(value)) onRetry?.(+value);
+  }
+
+  return (chunk) => {
+    let text = decoder.decode(chunk, { stream: true });
+    if (!text) return;
+    // The other half of a line end whose CR has ended the line already.
+    if (endsWithCr && text[0] === '\n') text = text.slice(1);
+    endsWithCr = text.endsWith('\r');
+    const lines = (rest + text).split(/\r\n?|\n/);
+    rest = lines.pop()!;
+    lines.forEach(take);
+    if (rest.length + data.length > LENGTH_MAX) throw new Error('An event of the stream is too long');
+  };
+}

@@ -1,0 +1,101 @@
+// State that is loaded while it changes a thousand times a second: after each pause it is that of the server.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { atEnd } from '../../../tests/lib/ending.mjs';
+import { folder } from '../../../tests/lib/folder.mjs';
+import { Hub } from '../../../tests/lib/hub.mjs';
+import { Journal } from '../../../tests/lib/journal.mjs';
+import { Proxy } from '../../../tests/lib/proxy.mjs';
+import { lacksUntil } from '../../../tests/lib/until.mjs';
+import { connect } from '../dist/index.js';
+import { state } from '../dist/state.js';
+
+const KEYS = 20;
+/** Writes of one burst, and the time that it takes at least: a thousand a second. */
+const WRITES = 300;
+const BATCH = 25;
+const BATCH_MILLIS = 25;
+
+/** An application that counts by key, and publishes each new count; every write gets the next number. */
+class Application {
+  counts = {};
+  writes = 0;
+
+  constructor(hub) {
+    this.hub = hub;
+  }
+
+  async write(count) {
+    const lines = Array.from({ length: count }, () => {
+      const key = `k${Math.floor(Math.random() * KEYS)}`;
+      this.counts[key] = (this.counts[key] ?? 0) + 1;
+      this.writes += 1;
+      return JSON.stringify({ topic: 'counts', data: JSON.stringify({ key, count: this.counts[key], write: this.writes }) });
+    });
+    const response = await fetch(this.hub.url('/topics'), { method: 'POST', body: lines.join('\n'), headers: { 'Content-Type': 'application/x-ndjson' } });
+    assert.ok(response.ok, await response.text());
+  }
+
+  async burst() {
+    for (let done = 0; done < WRITES; done += BATCH) await Promise.all([this.write(BATCH), pause(BATCH_MILLIS)]);
+  }
+
+  /** Its answer to the page, with the cursor that was read first, or without one. */
+  async load(withCursor) {
+    const summary = await fetch(this.hub.url('/topics/counts'), { headers: { Accept: 'application/json' } });
+    const { cursor } = await summary.json();
+    const body = JSON.stringify({ counts: this.counts, write: this.writes });
+    return new Response(body, { headers: withCursor ? { 'Tidings-Cursor': cursor } : {} });
+  }
+}
+
+const apply = ({ counts, write }, event) => ({ counts: { ...counts, [event.key]: Math.max(event.count, counts[event.key] ?? 0) }, write: Math.max(write, event.write) });
+
+for (const withCursor of [true, false]) {
+  test(`states that are loaded during 1,000 writes a second ${withCursor ? 'with' : 'without'} a cursor equal that of the server after each pause`, async (t) => {
+    const hub = await Hub.start(t, 'serve', '--store', await folder(t), '--retry-millis', '100');
+    if (await lacksUntil(t, hub)) return;
+    const proxy = await Proxy.start(t, hub.port);
+    const application = new Application(hub);
+    const journal = new Journal();
+    const opened = connect(proxy.origin, { onError: (error) => journal.add(String(error)) });
+    atEnd(t, () => opened.close());
+    const states = [];
+    for (let round = 0; round < 5; round += 1) {
+      const burst = application.burst();
+      const added = state(opened, 'counts', { load: () => application.load(withCursor), apply });
+      added.subscribe(() => journal.add(added.get().write));
+      states.push(added);
+      if (round % 2 === 1) proxy.cut();
+      await burst;
+      await journal.until('all writes', () => states.every((one) => one.get()?.write === application.writes));
+      for (const one of states) assert.deepEqual(one.get().counts, application.counts);
+    }
+    assert.deepEqual(journal.entries.filter((entry) => typeof entry === 'string'), []);
+  });
+}
+
+test('state is loaded again after a gap, and loading is tried again when it fails', async (t) => {
+  const hub = await Hub.start(t, 'serve', '--retry-millis', '100');
+  const journal = new Journal();
+  const opened = connect(hub.origin);
+  atEnd(t, () => opened.close());
+  const loaded = [];
+  const load = () => {
+    loaded.push(loaded.length);
+    if (loaded.length === 1) throw new Error('the server is away');
+    return { loads: loaded.length };
+  };
+  const one = state(opened, 'counts', { load, apply: (value) => value, onError: (error) => journal.add(error.message) });
+  assert.equal(one.get(), undefined);
+  one.subscribe(() => journal.add(one.get().loads));
+  await journal.until('the second attempt', (all) => all.includes(2));
+  await hub.publish('counts', '{}');
+  await hub.kill();
+  await hub.startAgain();
+  await journal.until('another state', (all) => all.includes(3));
+  assert.equal(journal.entries[0], 'the server is away');
+  one.close();
+});
