@@ -1,0 +1,150 @@
+// Eight shared tabs through random accidents: no event is lost or doubled in any tab, and no gap is reported, as the hub keeps its log.
+//
+// TIDINGS_SEED repeats a run; TIDINGS_ACCIDENTS is their number in each browser.
+
+import assert from 'node:assert/strict';
+import { setTimeout as pause } from 'node:timers/promises';
+import { test } from 'node:test';
+import { inBrowsers, newPerson } from '../lib/browser.mjs';
+import { folder } from '../lib/folder.mjs';
+import { Hub } from '../lib/hub.mjs';
+import { Proxy } from '../lib/proxy.mjs';
+import { serve } from '../lib/site.mjs';
+import { KEY, configuration, ticketMaker } from '../lib/tickets.mjs';
+import { clientFiles, faults, leader, live, openTab, page, upTo, waitFor } from '../lib/tabs.mjs';
+import { lacksUntil } from '../lib/until.mjs';
+
+const SEED = Number(process.env.TIDINGS_SEED ?? Date.now() % 1_000_000);
+const ACCIDENTS = Number(process.env.TIDINGS_ACCIDENTS ?? 8);
+const TABS = 8;
+const HEARTBEAT_SECS = 1;
+/** Long enough for some accidents, short enough that tickets expire during others. */
+const TICKET_SECS = 8;
+/** Events between two accidents, and the interval of publications: they only set the load. */
+const EVENTS = 10;
+const PACE_MS = 20;
+
+/** Numbers below `limit` from a seed (mulberry32). */
+function random(seed) {
+  let state = seed;
+  return (limit) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit;
+  };
+}
+
+/** Publishes 1, 2, 3… until it is stopped, each until it is acknowledged: repeats have the same key, and are recognised. */
+function publisher(hub) {
+  let isStopped = false;
+  let last = 0;
+  const publish = async (number) => {
+    const headers = { Authorization: `Bearer ${KEY}`, 'Idempotency-Key': `number-${number}` };
+    for (;;) {
+      const response = await fetch(hub.url('/topics/news'), { method: 'POST', body: String(number), headers }).catch(() => null);
+      if (response?.ok) return;
+      if (response && response.status < 500) throw new Error(`publishing was answered ${response.status}: ${await response.text()}`);
+      await pause(PACE_MS);
+    }
+  };
+  const done = (async () => {
+    while (!isStopped) {
+      await publish(last + 1);
+      last += 1;
+      await pause(PACE_MS);
+    }
+  })();
+  done.catch(() => {});
+  return {
+    last: () => last,
+    async more(count) {
+      const goal = last + count;
+      while (last < goal) await Promise.race([pause(PACE_MS), done]);
+    },
+    async stop() {
+      isStopped = true;
+      await done;
+      return last;
+    },
+  };
+}
+
+inBrowsers('random accidents', (browser, name) => {
+  test(`of ${TABS} tabs lose and double nothing (seed ${SEED}, ${ACCIDENTS} accidents)`, async (t) => {
+    const make = await ticketMaker(t);
+    const files = clientFiles();
+    const ticket = () => make(['news'], { expires_at: Math.floor(Date.now() / 1000) + TICKET_SECS });
+    const site = await serve(t, { ...files, '/': () => files.page, '/ticket': ticket, '/elsewhere': '<!doctype html><title>elsewhere</title>' });
+    const config = await configuration(t, `allow_origin = ["${site}"]\nanonymous = false`);
+    const flags = ['--store', await folder(t), '--retry-millis', '200', '--heartbeat-secs', String(HEARTBEAT_SECS)];
+    const hub = await Hub.start(t, 'serve', '--config', config, ...flags);
+    if (await lacksUntil(t, hub)) return;
+    const proxy = await Proxy.start(t, hub.port);
+    files.page = page(proxy.origin, { ticket: '/ticket' });
+    const context = (await newPerson(t, browser())).browserContext();
+    let tabs = [];
+    for (let count = 0; count < TABS; count += 1) tabs.push(await openTab(t, context, site));
+    const published = publisher(hub);
+    const draw = random(SEED);
+
+    /** The tab that holds the connection half of the time, since most can go wrong there. */
+    const anyTab = async () => (draw(2) ? leader(tabs) : tabs[draw(tabs.length)]);
+    const accidents = {
+      async close() {
+        const closed = await anyTab();
+        tabs = tabs.filter((tab) => tab !== closed);
+        await closed.close();
+        tabs.push(await openTab(t, context, site));
+      },
+      async navigate() {
+        const tab = await anyTab();
+        await tab.goto(`${site}/elsewhere`);
+        await published.more(EVENTS);
+        await tab.goBack();
+        await live(tab);
+      },
+      async restart() {
+        await hub.kill();
+        await hub.startAgain();
+      },
+      cut: () => proxy.cut(),
+      async silence() {
+        proxy.pause();
+        // Past the watchdog: the tabs report it themselves.
+        await waitFor(await leader(tabs), () => window.hub.status === 'offline');
+        proxy.resume();
+      },
+      async expire() {
+        await pause(TICKET_SECS * 1000);
+      },
+      // Firefox cannot be asked to.
+      ...(name === 'chromium' && {
+        async freeze() {
+          const tab = await anyTab();
+          const session = await tab.createCDPSession();
+          await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+          await published.more(EVENTS);
+          await session.send('Page.setWebLifecycleState', { state: 'active' });
+          await session.detach();
+        },
+      }),
+    };
+
+    const happened = [];
+    for (let count = 0; count < ACCIDENTS; count += 1) {
+      // Each at least once, if there are enough.
+      const names = Object.keys(accidents);
+      const accident = names[count < names.length ? count : draw(names.length)];
+      happened.push(accident);
+      await accidents[accident]();
+      await published.more(EVENTS);
+    }
+    const last = await published.stop();
+    for (const tab of tabs) {
+      const kept = await upTo(tab, last);
+      assert.deepEqual({ ...faults(kept, last), gaps: kept.gaps }, { lost: [], doubled: [], gaps: [] }, happened.join(', '));
+    }
+    t.diagnostic(`${last} events; ${happened.join(', ')}`);
+  });
+});
