@@ -55,6 +55,7 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
     timer = setTimeout(open, JOINING_MILLIS);
     output.ask();
   }
+
   function open(): void {
     stop();
     const current = (attempt = new AbortController());
@@ -73,7 +74,6 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
     };
 
     async function catchUp(until: string): Promise<void> {
-      failures = 0;
       const [position, covered] = [tab.position(), tab.covered()];
       if (position && covered.size) {
         output.setStatus('replaying');
@@ -87,18 +87,19 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
       }
       output.pass({ id: until, covers: keys });
       output.setStatus('connected');
+      failures = 0;
       queue!.forEach(output.pass);
       queue = undefined;
     }
 
     function take(step: Step): void {
       const { notice } = step;
-      const kind = notice?.kind;
       if (notice?.kind === 'hello') {
         silentMillisMax = 2000 * notice.heartbeat_secs! || Infinity;
         catchingUp ??= catchUp(step.id).catch(fail);
         return;
       }
+      const kind = notice?.kind;
       if (kind === 'expiring' && (ticket || token)) requests.renew().then(() => current === attempt && start(), onError);
       if (kind === 'expired' || kind === 'revoked') {
         requests.forget();
