@@ -15,11 +15,11 @@ import { clientFiles, faults, leader, live, openTab, page, upTo, waitFor } from 
 import { lacksUntil } from '../lib/until.mjs';
 
 const SEED = Number(process.env.TIDINGS_SEED ?? Date.now() % 1_000_000);
-const ACCIDENTS = Number(process.env.TIDINGS_ACCIDENTS ?? 8);
+const ACCIDENTS = Number(process.env.TIDINGS_ACCIDENTS ?? 7);
 const TABS = 8;
 const HEARTBEAT_SECS = 1;
 /** Long enough for some accidents, short enough that tickets expire during others. */
-const TICKET_SECS = 8;
+const TICKET_SECS = 6;
 /** Events between two accidents, and the interval of publications: they only set the load. */
 const EVENTS = 10;
 const PACE_MS = 20;
