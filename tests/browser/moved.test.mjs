@@ -10,7 +10,6 @@ import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { serve } from '../lib/site.mjs';
 import { waitFor } from '../lib/tabs.mjs';
-import { lacksUntil } from '../lib/until.mjs';
 import { configuration, publish, ticketMaker } from '../lib/tickets.mjs';
 
 const DOCUMENT = read('docs/move-from/fetch-event-source.md');
@@ -40,7 +39,6 @@ inBrowsers('a page that moves from fetch-event-source', (browser) => {
       const site = await serve(t, files);
       const config = await configuration(t, `allow_origin = ["${site}"]`);
       const hub = await Hub.start(t, 'serve', '--config', config, '--store', await folder(t), '--retry-millis', '200');
-      if (await lacksUntil(t, hub)) return;
       files['/app.js'] = await script(heading, hub.origin);
       const page = await newPerson(t, browser());
       await page.goto(site);

@@ -56,7 +56,6 @@ inBrowsers('shared tabs', (browser) => {
 
   test('the tab that holds the connection is closed, and the others continue without loss', async (t) => {
     const place = await setUp(t);
-    if (await lacksUntil(t, place.hub)) return;
     let tabs = await openTabs(t, place);
     await publish(place.hub, 1, 10);
     for (let last = 20; last <= 50; last += 10) {

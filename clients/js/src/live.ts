@@ -4,7 +4,7 @@
 // there, and passed on first. So it is known which events are replayed, and a topic that joins receives nothing from before it did.
 
 import { backoff } from './backoff.js';
-import { missed, steps, type Step } from './message.js';
+import { steps, type Step } from './message.js';
 import type { Refusal, Requests } from './source.js';
 import type { Tab } from './tab.js';
 import type { Settings, Status } from './types.js';
@@ -41,6 +41,8 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
   let failures = 0;
   let lastByteAt = 0;
   let silentMillisMax = 0;
+  /** The hub refuses to read up to a position. Then the stream itself resumes, and it is unknown where its history ends. */
+  let resumes = false;
 
   function stop(): void {
     attempt?.abort();
@@ -75,17 +77,16 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
 
     async function catchUp(until: string): Promise<void> {
       const [position, covered] = [tab.position(), tab.covered()];
-      if (position && covered.size) {
+      if (position && covered.size && !resumes) {
         output.setStatus('replaying');
         const reading = { keys: covered, query: { since: `id:${position}`, until }, onBlock: steps(output.pass, true) };
         await requests.read(reading, signal).catch((refusal: Refusal) => {
-          // It would be refused for ever.
-          if (refusal.status !== 400) throw refusal;
-          onError(refusal);
-          output.pass(missed(position, until));
+          resumes = refusal.status === 400;
+          if (resumes) start();
+          throw refusal;
         });
       }
-      output.pass({ id: until, covers: keys });
+      output.pass({ id: (resumes && position) || until, covers: keys });
       output.setStatus('connected');
       failures = 0;
       queue!.forEach(output.pass);
@@ -125,7 +126,7 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
 
     const reading = {
       keys,
-      query: { since: 'now', hello: 'true' },
+      query: { since: resumes && tab.position() ? `id:${tab.position()}` : 'now', hello: 'true' },
       lastId: tab.position(),
       onBlock: steps(take),
       onRetry: (millis: number) => (base = millis),

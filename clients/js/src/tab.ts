@@ -76,7 +76,7 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     for (const subscription of subscriptions) {
       const { key, since, queue } = subscription;
       if (queue !== undefined || !covered.has(key)) continue;
-      if (since) subscription.queue = queues[since.startsWith('id:') ? since : key + since] ??= [];
+      if (since && since !== `id:${position}`) subscription.queue = queues[since.startsWith('id:') ? since : key + since] ??= [];
       else goLive(subscription);
     }
     for (const name in queues) load(queues[name]!, position!);

@@ -97,7 +97,6 @@ test('a subscription that has ended receives nothing, and an equal one continues
 
 test('connections that are cut lose and repeat nothing, and no gap is reported', async (t) => {
   const hub = await startHub(t);
-  if (await lacksUntil(t, hub)) return;
   const proxy = await Proxy.start(t, hub.port);
   const here = open(t, proxy.origin);
   here.on('news');
@@ -115,7 +114,6 @@ test('connections that are cut lose and repeat nothing, and no gap is reported',
 test('a hub that restarts with its store loses nothing; one that lost its log reports one gap to each handler', async (t) => {
   const stored = await startHub(t);
   const inMemory = await Hub.start(t, 'serve', ...HASTE);
-  if (await lacksUntil(t, stored)) return;
   for (const [hub, gaps] of [[stored, 0], [inMemory, 1]]) {
     const here = open(t, hub.origin);
     here.on('news');
@@ -138,7 +136,6 @@ test('a hub that restarts with its store loses nothing; one that lost its log re
 
 test('a connection that is silent longer than the hub announced is replaced', async (t) => {
   const hub = await startHub(t);
-  if (await lacksUntil(t, hub)) return;
   const proxy = await Proxy.start(t, hub.port);
   const here = open(t, proxy.origin);
   here.on('news');
@@ -156,7 +153,6 @@ test('a connection that is silent longer than the hub announced is replaced', as
 test('tickets are renewed before they expire, and nothing is lost or doubled over several', async (t) => {
   const make = await ticketMaker(t);
   const hub = await Hub.start(t, 'serve', '--config', await configuration(t), '--store', await folder(t), ...HASTE);
-  if (await lacksUntil(t, hub)) return;
   let asked = 0;
   const ticket = () => {
     asked += 1;
@@ -198,7 +194,6 @@ test('a request that can never succeed is reported, with the reason', async (t) 
 
 test('data that is not valid, or a handler that throws, is reported and keeps nothing from others', async (t) => {
   const hub = await startHub(t);
-  if (await lacksUntil(t, hub)) return;
   const here = open(t, hub.origin);
   here.hub.on('news', () => {
     throw new Error('of the handler');
@@ -212,9 +207,10 @@ test('data that is not valid, or a handler that throws, is reported and keeps no
   assert.equal(errors.filter((error) => error.includes('JSON')).length, 2);
   assert.equal(errors.filter((error) => error.includes('of the handler')).length, 1);
   const text = open(t, hub.origin, { parse: String });
-  text.on('news', { since: 'earliest' });
+  text.on('news');
   await text.live();
-  assert.deepEqual(text.data(), ['not JSON', '1']);
+  await publish(hub, 'news', 2);
+  await text.upTo('2');
 });
 
 test('a pattern in a runtime without URLPattern, and a closed connection, are errors at once', (t) => {
