@@ -4,6 +4,7 @@
 // there, and passed on first. So it is known which events are replayed, and a topic that joins receives nothing from before it did.
 
 import { backoff } from './backoff.js';
+import { readHistory } from './history.js';
 import { steps, type Step } from './message.js';
 import type { Refusal, Requests } from './source.js';
 import type { Tab } from './tab.js';
@@ -79,8 +80,7 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
       const [position, covered] = [tab.position(), tab.covered()];
       if (position && covered.size && !resumes) {
         output.setStatus('replaying');
-        const reading = { keys: covered, query: { since: `id:${position}`, until }, onBlock: steps(output.pass, true) };
-        await requests.read(reading, signal).catch((refusal: Refusal) => {
+        await readHistory(requests, covered, `id:${position}`, until, output.pass, signal).catch((refusal: Refusal) => {
           resumes = refusal.status === 400;
           if (resumes) start();
           throw refusal;
@@ -89,6 +89,7 @@ export function live(requests: Requests, tab: Tab, { ticket, token, onError }: S
       output.pass({ id: (resumes && position) || until, covers: keys });
       output.setStatus('connected');
       failures = 0;
+      resumes = false;
       queue!.forEach(output.pass);
       queue = undefined;
     }

@@ -15,7 +15,7 @@ export interface Event {
 export type Notice =
   | ({ kind: 'gap' } & Gap)
   | { kind: 'hello'; heartbeat_secs?: number }
-  | { kind: 'reconnect' | 'expiring' | 'expired' | 'revoked' | 'over-limit' };
+  | { kind: 'reconnect' | 'expiring' | 'expired' | 'revoked' | 'over-limit' | 'end' };
 
 /** What moves a reader of the stream to the position `id`, an id of the hub. */
 export interface Step {
@@ -39,7 +39,6 @@ export function missed(requested: string, newest: string): Step {
 }
 
 /** Reads the blocks of a stream as steps. */
-export function steps(take: (step: Step) => void, replayed?: boolean): OnBlock {
-  return (data, type, id) =>
-    take({ id, ...(data !== undefined && { [type === 'tidings' ? 'notice' : 'event']: JSON.parse(data) }), ...(replayed && { replayed }) });
+export function steps(take: (step: Step) => void): OnBlock {
+  return (data, type, id) => take({ id, ...(data !== undefined && { [type === 'tidings' ? 'notice' : 'event']: JSON.parse(data) }) });
 }

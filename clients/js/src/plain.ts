@@ -9,8 +9,8 @@ export const plain: Source = (url, options) => ({
   key: '',
   async read(reading, signal) {
     // A plain stream has no history that could be read separately.
-    if (reading.query.until) return;
     const { lastId = '', onBlock, onBytes } = reading;
+    if ('until' in reading.query) return onBlock('{"kind":"end"}', 'tidings', reading.query.until!);
     const plainReading: typeof reading = {
       ...reading,
       onBytes(isResponse) {

@@ -7,7 +7,7 @@ import type { Options } from './types.js';
 export interface Reading {
   /** Topics and patterns, each as a piece of a query. */
   keys: Iterable<string>;
-  /** Further parameters. With `until`, the stream ends there; otherwise it begins with a notice `hello`. */
+  /** Further parameters. With `until`, the stream ends there with a notice `end`; otherwise it begins with a notice `hello`. */
   query: Record<string, string>;
   onBlock: OnBlock;
   /** The last id that was received, for sources that continue after it by themselves. */

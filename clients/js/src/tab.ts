@@ -1,7 +1,8 @@
 // What one tab receives: it follows the steps of the connection, whichever tab holds it, and reads by itself what it missed.
 
 import { backoff } from './backoff.js';
-import { missed, steps, type PassedStep, type Step } from './message.js';
+import { readHistory } from './history.js';
+import { missed, type PassedStep, type Step } from './message.js';
 import type { Refusal, Requests } from './source.js';
 import type { Subscription } from './subscription.js';
 import type { Settings } from './types.js';
@@ -93,7 +94,7 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     const { signal } = reading;
     const group = () => [...subscriptions].filter((subscription) => subscription.queue === queue);
     const keys = new Set(group().map(({ key }) => key));
-    const onBlock = steps((step) => {
+    const take = (step: Step): void => {
       remember(step.id);
       for (const subscription of subscriptions) {
         const isOfGroup = subscription.queue === queue;
@@ -101,9 +102,9 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
         // A gap is one of all that is read.
         if (isOfGroup || (step.notice && keys.has(subscription.key))) subscription.take(step);
       }
-    }, true);
+    };
     const since = group()[0]!.since!;
-    const error: Partial<Refusal> | undefined = await requests.read({ keys, query: { since, until }, onBlock }, signal).catch((error) => error);
+    const error: Partial<Refusal> | undefined = await readHistory(requests, keys, since, until, take, signal).catch((error) => error);
     if (signal.aborted) return;
     if (error?.status === 401) requests.forget();
     if (error?.status === 400) {
