@@ -74,6 +74,7 @@ macro_rules! for_every_conformance_check {
             reading::a_time_resolves_to_the_last_position_before_it
             reading::a_reader_among_publishers_misses_no_event
             reading::a_healthy_log_reports_health
+            reading::the_statistics_are_of_what_is_kept
             retaining::the_event_limit_drops_the_oldest
             retaining::the_byte_limit_drops_the_oldest
             retaining::an_expired_event_is_no_longer_read

@@ -20,8 +20,8 @@ use std::{
 use tidings_topic::Topic;
 
 use crate::{
-    AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, Epochs, EventId, MemoryLimits,
-    Position, TailItem, Timestamp,
+    AppendError, Appended, Batch, Bounds, Cursor, Deleted, Entry, Epoch, Epochs, EventId, LogStats,
+    MemoryLimits, Position, TailItem, Timestamp,
     draft::{Audience, Draft, Gathered, Plan, Reach},
     numbers::{number, position},
 };
@@ -196,6 +196,18 @@ impl Ledger {
             oldest: self.entries.front().map(|entry| entry.cursor.position),
             newest: position(self.newest),
             retention_bytes: Some(self.limits.bytes_max),
+        }
+    }
+
+    /// What is kept.
+    pub(crate) fn stats(&mut self, now: Timestamp) -> LogStats {
+        self.expire(now);
+        LogStats {
+            events: self.entries.len() as u64,
+            bytes: self.bytes,
+            oldest: self.entries.front().map(|entry| entry.time),
+            newest: self.entries.back().map(|entry| entry.time),
+            ..LogStats::new("memory", self.limits.bytes_max)
         }
     }
 

@@ -20,6 +20,7 @@ pub mod codec;
 pub mod conformance;
 mod draft;
 mod epochs;
+pub mod histogram;
 mod ledger;
 mod limits;
 mod lock;
@@ -31,6 +32,7 @@ pub mod parts;
 mod rules;
 #[cfg(unix)]
 pub mod segment;
+mod stats;
 pub mod vital;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -46,6 +48,7 @@ pub use memory::MemoryLog;
 pub use rules::RetentionRule;
 #[cfg(unix)]
 pub use segment::{SegmentLog, SegmentSettings, SyncLevel};
+pub use stats::LogStats;
 
 /// An event as it is stored in the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -297,5 +300,11 @@ pub trait Log: Send + Sync + fmt::Debug + 'static {
     /// that other programs can write to contain such entries.
     fn rejected_count(&self) -> u64 {
         0
+    }
+
+    /// What this process knows of the log, for metrics: asks nobody and reads no file, so that it
+    /// can be called for each scrape, whatever the store does. `None` from a log that knows nothing.
+    fn stats(&self) -> Option<LogStats> {
+        None
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
-    MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable,
+    LogStats, MemoryLimits, Page, Position, Tail, TailItem, Timestamp, Topic, Unavailable,
     draft::{Plan, covered, first_visible},
     ledger::{Ledger, Seen},
     lock::lock,
@@ -158,6 +158,10 @@ impl Log for MemoryLog {
 
     async fn health(&self) -> Result<(), Unavailable> {
         Ok(())
+    }
+
+    fn stats(&self) -> Option<LogStats> {
+        Some(self.ask(Ledger::stats))
     }
 }
 

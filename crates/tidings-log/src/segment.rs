@@ -84,8 +84,8 @@ use self::{
     writer::Request,
 };
 use crate::{
-    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, Page,
-    Position, RetentionRule, Tail, Topic, Unavailable,
+    AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, EventId, Filter, Grants, Log, LogStats,
+    Page, Position, RetentionRule, Tail, Topic, Unavailable,
     draft::{Draft, Plan as ReadPlan},
     vital,
 };
@@ -364,5 +364,9 @@ impl Log for SegmentLog {
 
     async fn health(&self) -> Result<(), Unavailable> {
         self.0.log.store.health()
+    }
+
+    fn stats(&self) -> Option<LogStats> {
+        Some(self.0.log.store.stats())
     }
 }

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Cursor, Deleted, EventId, Filter, Grants, IdempotencyKey, Log,
-    Page, Position, Tail, Topic, Unavailable,
+    LogStats, Page, Position, Tail, Topic, Unavailable,
     parts::{Audience, Pace, Plan, just_before, number, position},
     vital::catch_panic,
 };
@@ -466,6 +466,17 @@ impl Log for NatsLog {
 
     fn rejected_count(&self) -> u64 {
         self.shared().rejected.load(Ordering::Relaxed)
+    }
+
+    fn stats(&self) -> Option<LogStats> {
+        let shared = self.shared();
+        let mut stats = {
+            let mut state = shared.state();
+            state.index.expire(shared.clock.now());
+            state.index.stats()
+        };
+        stats.is_up = shared.trusted().is_ok();
+        Some(stats)
     }
 }
 

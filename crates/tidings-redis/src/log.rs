@@ -53,7 +53,7 @@ use std::{
 use async_trait::async_trait;
 use tidings_log::{
     AppendError, Appended, Batch, Bounds, Clock, Cursor, Deleted, Epoch, EventId, Filter, Grants, Log,
-    MemoryLimits, Page, Position, Tail, Topic, Unavailable,
+    LogStats, MemoryLimits, Page, Position, Tail, Topic, Unavailable,
     parts::{Pace, number, position},
 };
 use tokio::task::AbortHandle;
@@ -185,6 +185,10 @@ impl Log for RedisLog {
 
     fn rejected_count(&self) -> u64 {
         self.0.client.rejected.load(Ordering::Relaxed)
+    }
+
+    fn stats(&self) -> Option<LogStats> {
+        Some(self.0.client.stats())
     }
 }
 

@@ -24,6 +24,8 @@ use crate::{
     feed::fan_out::fan_out,
     feed::feeds::Feeds,
     hub::{Hub, HubState, Task},
+    measured_cluster::MeasuredCluster,
+    measured_log::MeasuredLog,
     presence::{Presence, PresenceHook, PresenceRegistry},
     publish::deletions::Deletions,
     publish::ephemeral::Ephemeral,
@@ -219,6 +221,8 @@ impl HubBuilder {
     /// setting has an invalid value, and if the system gives no threads.
     pub async fn start(self) -> Result<Hub, Error> {
         let log = self.log.unwrap_or_else(|| Arc::new(MemoryLog::new(MemoryLimits::default())));
+        let measured_log = Arc::new(MeasuredLog::new(log));
+        let log: Arc<dyn Log> = measured_log.clone();
         let mut settings = self.settings;
         if settings.heartbeat > HubSettings::HEARTBEAT_MAX {
             let (secs, secs_max) = (settings.heartbeat.as_secs_f64(), HubSettings::HEARTBEAT_MAX.as_secs());
@@ -253,6 +257,9 @@ impl HubBuilder {
         let settings = &engine.settings;
         #[cfg(target_os = "linux")]
         let shards = Shards::start(settings.shard_threads, &engine).map_err(Error::Threads)?;
+        let is_clustered = self.cluster.is_some();
+        let cluster = self.cluster.unwrap_or_else(|| Arc::new(LocalCluster::default()));
+        let measured_cluster = Arc::new(MeasuredCluster::new(cluster));
         let state = Arc::new(HubState {
             compiler: Compiler::new(validator.clone()),
             pressure: Arc::new(Pressure::new(
@@ -262,11 +269,14 @@ impl HubBuilder {
                 lag_bytes_max,
             )),
             presence: PresenceRegistry::new(self.presence),
-            ephemeral: Ephemeral::new(settings.ephemeral_bytes_max, self.cluster.is_some()),
-            is_clustered: self.cluster.is_some(),
-            cluster: self.cluster.unwrap_or_else(|| Arc::new(LocalCluster::default())),
+            ephemeral: Ephemeral::new(settings.ephemeral_bytes_max, is_clustered),
+            is_clustered,
+            cluster: measured_cluster.clone(),
+            measured_cluster,
+            cluster_hubs: Arc::default(),
             lag_bytes_max,
             log,
+            measured_log,
             private_topics: ArcSwap::from_pointee(PrivateTopics::new(&settings.private_topics, &validator)),
             validator,
             committer,
@@ -286,6 +296,10 @@ impl HubBuilder {
             let receive = |state| broadcast::receive(state, messages);
             tasks.push(Task::start(vital("broadcasting", Arc::clone(&state), broadcast::send)));
             tasks.push(Task::start(vital("receiving broadcasts", Arc::clone(&state), receive)));
+            let hubs = Arc::clone(&state.cluster_hubs);
+            let engine = Arc::clone(&state.engine);
+            let closed = async move { engine.closed().await };
+            tasks.push(Task::start(hubs.announce(Arc::clone(&state.cluster), state.ephemeral.hub, closed)));
         }
         Ok(Hub::new(state, tasks))
     }

@@ -17,9 +17,10 @@ use tokio::{
 
 use crate::{
     closing::Closing,
+    counts::Counts,
     endings::Endings,
     feed::feeds::Feeds,
-    replay::{PageReading, ReplayRequest, Replayed, Replays},
+    replay::{PageReading, ReplayRequest, Replayed, Replays, counts::ReplayStats},
     settings::HubSettings,
     shard::lag::Lag,
 };
@@ -35,6 +36,7 @@ pub(crate) struct Engine {
     pub(crate) lag: Arc<Lag>,
     pub(crate) closing: Closing,
     pub(crate) endings: Endings,
+    pub(crate) counts: Counts,
     /// Fires when closing has begun.
     closing_notifier: watch::Sender<()>,
     replays: Replays,
@@ -55,6 +57,7 @@ impl Engine {
             lag: Arc::default(),
             closing: Closing::default(),
             endings: Endings::default(),
+            counts: Counts::default(),
             closing_notifier: watch::Sender::default(),
             runtime: Handle::current(),
             failure: OnceLock::new(),
@@ -102,6 +105,15 @@ impl Engine {
     /// Why the hub has closed by itself, if it has.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
+    }
+
+    pub(crate) fn replay_stats(&self) -> ReplayStats {
+        self.replays.stats()
+    }
+
+    /// How many pages of history are being read, and how many may be.
+    pub(crate) fn replays_running(&self) -> (u64, u64) {
+        self.replays.running()
     }
 
     /// Drops the pages of history that are shared.

@@ -9,3 +9,4 @@ pub(crate) mod feed;
 pub(crate) mod feeds;
 pub(crate) mod frames;
 pub(crate) mod place;
+pub(crate) mod sampling;

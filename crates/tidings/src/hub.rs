@@ -16,9 +16,10 @@ use tokio::{task::JoinHandle, time::Instant};
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
 use crate::{
-    compiler::Compiler, engine::Engine, error::Error, presence::PresenceRegistry, presence::PresenceStream,
-    publish::deletions::Deletions, publish::ephemeral::Ephemeral, publish::pressure::Pressure,
-    publish::queue::Committer,
+    cluster_hubs::ClusterHubs, compiler::Compiler, engine::Engine, error::Error,
+    measured_cluster::MeasuredCluster, measured_log::MeasuredLog, presence::PresenceRegistry,
+    presence::PresenceStream, publish::deletions::Deletions, publish::ephemeral::Ephemeral,
+    publish::pressure::Pressure, publish::queue::Committer,
 };
 
 /// A server-push hub: publish an event once, and every subscriber of its topic receives it.
@@ -267,13 +268,18 @@ pub struct HubStats {
 #[derive(Debug)]
 pub(crate) struct HubState {
     pub(crate) engine: Arc<Engine>,
+    /// The measured one.
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) measured_log: Arc<MeasuredLog>,
     pub(crate) validator: Validator,
     pub(crate) private_topics: ArcSwap<PrivateTopics>,
     pub(crate) compiler: Compiler,
     pub(crate) presence: PresenceRegistry,
     /// One in memory where the hub is alone.
     pub(crate) cluster: Arc<dyn Cluster>,
+    /// The same.
+    pub(crate) measured_cluster: Arc<MeasuredCluster>,
+    pub(crate) cluster_hubs: Arc<ClusterHubs>,
     pub(crate) is_clustered: bool,
     pub(crate) lag_bytes_max: u64,
     pub(crate) pressure: Arc<Pressure>,

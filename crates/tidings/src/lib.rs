@@ -90,7 +90,9 @@
 mod agree;
 mod builder;
 mod closing;
+mod cluster_hubs;
 mod compiler;
+mod counts;
 mod endings;
 mod engine;
 mod error;
@@ -99,6 +101,9 @@ pub mod guide;
 mod history;
 mod hub;
 mod jitter;
+mod measured_cluster;
+mod measured_log;
+mod measurements;
 mod presence;
 mod publish;
 mod replay;
@@ -147,9 +152,13 @@ pub use tidings_topic::{
 pub use shard::socket::{Encryption, Socket};
 #[doc(hidden)]
 pub use {
+    counts::{closed::CloseReason, reader_lag::ReaderLag},
     feed::encode::JsonEvent,
+    measured_log::{LogFailure, LogOperation},
+    measurements::{Deliveries, Measurements, Usage},
     presence::PresenceHook,
     publish::delete::Deletion,
+    replay::counts::ReplayStats,
     settings::HubSettings,
     subscriber::{resume::Requested, subscription::Resumed},
 };

@@ -1,6 +1,7 @@
 //! Reads the log for readers that are behind their feeds, one bounded page at a time, and reports
 //! gaps.
 
+pub(crate) mod counts;
 mod pages;
 
 use std::{
@@ -15,7 +16,10 @@ use tidings_log::{Bounds, Cursor, Filter, Located, Log, Position, Unavailable, p
 use tidings_topic::ConnectionId;
 use tokio::{runtime::Handle, sync::Semaphore, task::JoinHandle, time::Instant};
 
-use self::pages::{EncodedPage, PageKey, Pages};
+use self::{
+    counts::{PageSource, ReplayCounts, ReplayStats},
+    pages::{EncodedPage, PageKey, Pages},
+};
 use crate::{
     feed::encode::{Format, GapReason, Notice},
     feed::frames::{FrameMeta, Frames},
@@ -28,8 +32,10 @@ use crate::{
 pub(crate) struct Replays {
     log: Arc<dyn Log>,
     permits: Semaphore,
+    permits_max: usize,
     page_bytes: usize,
     pages: Mutex<Pages>,
+    counts: ReplayCounts,
 }
 
 /// What a replay needs to know of a reader.
@@ -103,24 +109,41 @@ impl Drop for PageReading {
 
 impl Replays {
     pub(crate) fn new(log: Arc<dyn Log>, permits: usize, page_bytes: usize) -> Self {
-        let permits = Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS));
-        Self { log, permits, page_bytes, pages: Mutex::default() }
+        let permits_max = permits.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            log,
+            permits: Semaphore::new(permits_max),
+            permits_max,
+            page_bytes,
+            pages: Mutex::default(),
+            counts: ReplayCounts::default(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> ReplayStats {
+        self.counts.stats()
+    }
+
+    /// How many pages are being read, and how many may be.
+    pub(crate) fn running(&self) -> (u64, u64) {
+        let running = self.permits_max - self.permits.available_permits();
+        (running as u64, self.permits_max as u64)
     }
 
     /// The next page of a reader, if another reader needed the same a moment ago and there is no
     /// gap to be reported before it. It needs no permit, since nothing is read.
     pub(crate) fn page_at_hand(&self, request: &ReplayRequest) -> Option<Replayed> {
         let page = self.pages().get(&request.key(), request.routed, Instant::now())?;
-        gap_before(request, &page).is_none().then(|| replayed(request, &page))
+        gap_before(request, &page).is_none().then(|| self.count(PageSource::Shared, replayed(request, &page)))
     }
 
     /// Reads the next page of a reader.
     pub(crate) async fn next_page(&self, mut request: ReplayRequest) -> Result<Replayed, Unavailable> {
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         loop {
-            let page = self.page(&request).await?;
+            let (page, source) = self.page(&request).await?;
             if page.epoch == request.place.epoch {
-                return self.answer(request, &page).await;
+                return Ok(self.count(source, self.answer(request, &page).await?));
             }
             // The position is of another epoch: find out what it means in this one, then read again
             // from there.
@@ -146,12 +169,12 @@ impl Replays {
     }
 
     /// The page after a position, shared with other readers that need it.
-    async fn page(&self, request: &ReplayRequest) -> Result<Arc<EncodedPage>, Unavailable> {
+    async fn page(&self, request: &ReplayRequest) -> Result<(Arc<EncodedPage>, PageSource), Unavailable> {
         let key = request.key();
         let cleared = {
             let mut pages = self.pages();
             if let Some(page) = pages.get(&key, request.routed, Instant::now()) {
-                return Ok(page);
+                return Ok((page, PageSource::Shared));
             }
             pages.cleared()
         };
@@ -160,13 +183,19 @@ impl Replays {
         if page.epoch == request.place.epoch {
             self.pages().put(key, Arc::clone(&page), cleared, Instant::now());
         }
-        Ok(page)
+        Ok((page, PageSource::Log))
+    }
+
+    fn count(&self, source: PageSource, page: Replayed) -> Replayed {
+        self.counts.page(source, page.frames.metas().len(), page.at_end);
+        page
     }
 
     async fn answer(&self, request: ReplayRequest, page: &EncodedPage) -> Result<Replayed, Unavailable> {
         let mut replayed = replayed(&request, page);
         if let Some(reason) = gap_before(&request, page) {
             let bounds = self.log.bounds().await?;
+            self.counts.gap(reason);
             replayed.gap = Some((replayed.from, gap_notice(reason, &request, replayed.from, &bounds)));
         }
         Ok(replayed)

@@ -63,8 +63,10 @@ use self::{
     wire::Wire,
 };
 use crate::{
+    counts::{self, closed::CloseReason, deliveries::Delivered, reader_lag::LagSurvey},
     engine::Engine,
     feed::encode::EndReason,
+    feed::sampling::Mark,
     replay::{ReplayRequest, Replayed},
     shard::inbox::FeedNotifier,
 };
@@ -119,6 +121,12 @@ pub(crate) struct Shard<W> {
     /// For members of groups in their turn, and for subscribers out of turn.
     snapshots: [LastSnapshot; 2],
     gathered: Gathered,
+    /// What was handed to sockets and has not been counted yet.
+    delivered: Delivered,
+    /// How far behind the subscribers are that the sweep has looked at.
+    survey: LagSurvey,
+    /// What the last complete sweep has found, for the driver.
+    pub(crate) surveyed: Option<LagSurvey>,
 }
 
 /// Which of the snapshots a visit uses.
@@ -147,6 +155,9 @@ impl<W: Wire> Shard<W> {
             next_serial: 0,
             snapshots: Default::default(),
             gathered: Gathered::default(),
+            delivered: Delivered::default(),
+            survey: LagSurvey::default(),
+            surveyed: None,
         }
     }
 
@@ -194,6 +205,12 @@ impl<W: Wire> Shard<W> {
         self.groups.served()
     }
 
+    /// The marks of the entries that every subscriber of a feed has been sent since this was called
+    /// last, if its socket accepts them.
+    pub(crate) fn take_served_marks(&mut self) -> impl Iterator<Item = Mark> {
+        self.groups.take_served_marks()
+    }
+
     /// A page of history has been read.
     pub(crate) fn take_page(&mut self, key: Key, page: Replayed) {
         self.change(key, |subscriber, _| subscriber.take_page(page));
@@ -203,16 +220,16 @@ impl<W: Wire> Shard<W> {
     /// The socket has something to read: at the end of input the stream ends, with what is due.
     pub(crate) fn readable(&mut self, key: Key, engine: &Engine) {
         match self.change(key, |subscriber, _| subscriber.read_input().map(|()| subscriber.phase)) {
-            Some(Err(_)) => self.remove(key.slot, engine),
+            Some(Err(error)) => self.remove(key.slot, CloseReason::of_io(error.kind()), engine),
             Some(Ok(Phase::InputEnded)) => self.enqueue(key),
             _ => {}
         }
     }
 
-    /// The connection is of no use.
-    pub(crate) fn drop_subscriber(&mut self, key: Key, engine: &Engine) {
+    /// The connection is of no use, for this reason.
+    pub(crate) fn drop_subscriber(&mut self, key: Key, reason: CloseReason, engine: &Engine) {
         if self.subscriber_mut(key).is_some() {
-            self.remove(key.slot, engine);
+            self.remove(key.slot, reason, engine);
         }
     }
 
@@ -239,9 +256,11 @@ impl<W: Wire> Shard<W> {
                 work = work.saturating_sub(self.visit(key.slot, Visiting::OutOfTurn, engine, now));
             }
             if let Some(key) = self.silent.pop_front() {
-                let visit = self.change(key, |subscriber, _| subscriber.send_heartbeat(now));
-                if let Some(Visit::Gone) = visit {
-                    self.remove(key.slot, engine);
+                let mut delivered = Delivered::default();
+                let visit = self.change(key, |subscriber, _| subscriber.send_heartbeat(now, &mut delivered));
+                self.delivered += delivered;
+                if let Some(Visit::Gone(reason)) = visit {
+                    self.remove(key.slot, reason, engine);
                 }
                 work = work.saturating_sub(VISITS_PER_SEND);
             }
@@ -258,6 +277,7 @@ impl<W: Wire> Shard<W> {
         for snapshot in &mut self.snapshots {
             snapshot.release();
         }
+        engine.counts.deliver(counts::Driver::Shard, std::mem::take(&mut self.delivered));
         !self.is_done(now)
     }
 
@@ -281,8 +301,8 @@ impl<W: Wire> Shard<W> {
             let end_at = end.at;
             self.ends.insert((end_at, key));
             self.enqueue(key);
-        } else if subscriber.is_cut_at_its_end() {
-            self.remove(key.slot, engine);
+        } else if let Some(reason) = subscriber.cut_at_its_end() {
+            self.remove(key.slot, reason.into(), engine);
         } else {
             self.enqueue(key);
         }
@@ -319,10 +339,12 @@ impl<W: Wire> Shard<W> {
         for index in begin..end {
             let Some(subscriber) = self.subscribers.get(index) else { continue };
             let key = Key { slot: slot(index), serial: subscriber.serial };
-            let is_ending = is_closed || subscriber.phase == Phase::Ending;
+            let is_ending = is_closed || subscriber.is_ending();
             let patience = if is_ending { CLOSING_STALLED_MAX } else { STALLED_MAX };
+            self.survey.add(subscriber.lag_bytes(), subscriber.is_blocked);
             if subscriber.is_stalled(now, patience) {
-                self.remove(key.slot, engine);
+                let reason = if is_closed { CloseReason::Shutdown } else { CloseReason::Slow };
+                self.remove(key.slot, reason, engine);
                 cost += VISITS_PER_SEND;
             } else if has_endings && subscriber.is_to_end(engine) {
                 self.end_at_once(key, now);
@@ -331,6 +353,9 @@ impl<W: Wire> Shard<W> {
             } else if subscriber.is_silent(now) {
                 self.silent.push_back(key);
             }
+        }
+        if self.sweep_slot.is_none() {
+            self.surveyed = Some(std::mem::take(&mut self.survey));
         }
         cost.max(1)
     }
@@ -343,10 +368,12 @@ impl<W: Wire> Shard<W> {
         let key = Key { slot, serial };
         let mut gathered = std::mem::take(&mut self.gathered);
         let mut snapshot = std::mem::take(&mut self.snapshots[visiting as usize]);
+        let mut delivered = self.delivered;
         let visit = self.change(key, |subscriber, filters| {
-            let (gathered, snapshot) = (&mut gathered, &mut snapshot);
-            subscriber.visit(&mut VisitContext { engine, filters, snapshot, gathered }, now)
+            let (gathered, snapshot, delivered) = (&mut gathered, &mut snapshot, &mut delivered);
+            subscriber.visit(&mut VisitContext { engine, filters, snapshot, gathered, delivered }, now)
         });
+        self.delivered = delivered;
         self.gathered = gathered;
         self.snapshots[visiting as usize] = snapshot;
         match visit {
@@ -355,7 +382,7 @@ impl<W: Wire> Shard<W> {
             Some(Visit::More) => self.enqueue(key),
             Some(Visit::Blocked) => self.stay_in_budget(key, engine),
             Some(Visit::Replay(request)) => self.requests.push((key, *request)),
-            Some(Visit::Gone) => self.remove(slot, engine),
+            Some(Visit::Gone(reason)) => self.remove(slot, reason, engine),
         }
         VISITS_PER_SEND
     }
@@ -370,7 +397,7 @@ impl<W: Wire> Shard<W> {
         self.change(key, |subscriber, _| subscriber.give_page_back());
         if self.pending_bytes > engine.settings.pending_bytes_max {
             tracing::debug!("a stalled connection was closed: too many bytes wait for full sockets");
-            self.remove(key.slot, engine);
+            self.remove(key.slot, CloseReason::Slow, engine);
         }
     }
 
@@ -389,8 +416,10 @@ impl<W: Wire> Shard<W> {
         Some(result)
     }
 
-    fn remove(&mut self, slot: u32, engine: &Engine) {
+    fn remove(&mut self, slot: u32, reason: CloseReason, engine: &Engine) {
         let mut subscriber = self.subscribers.remove(slot as usize);
+        let ended_by = if let Phase::Ending(ended_by) = subscriber.phase { ended_by } else { reason };
+        engine.counts.closed.count(ended_by);
         self.pending_bytes -= subscriber.blocked_bytes();
         self.filters.release(&subscriber.reader.filter);
         if let Some(end) = subscriber.end() {

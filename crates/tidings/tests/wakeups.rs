@@ -12,6 +12,10 @@
     reason = "the models use a part of the modules, and none of their unit tests"
 )]
 
+#[path = "../src/counts"]
+mod counts {
+    pub(crate) mod deliveries;
+}
 #[path = "../src/feed"]
 mod feed {
     pub(crate) mod encode;
@@ -20,6 +24,7 @@ mod feed {
     pub(crate) mod feeds;
     pub(crate) mod frames;
     pub(crate) mod place;
+    pub(crate) mod sampling;
 }
 #[path = "../src/shard"]
 mod shard {

@@ -1,16 +1,12 @@
 //! Deletions, and which readers they are reported to.
 
-use tidings_topic::{Grants, Matcher, NewEvent, Position, Topic, Validator};
+use tidings_topic::{Grants, Matcher, NewEvent, Position};
 
 use super::subject::{
     Make, PLENTY, append, append_each, append_with_key, event, everything, exact, granted, id, next, pattern,
-    plain, private, public, read, read_all, texts, valid,
+    plain, private, public, read, read_all, texts, topic, valid,
 };
 use crate::{Appended, TailItem};
-
-fn topic(text: &str) -> Topic {
-    Validator::default().topic(text).expect("a topic")
-}
 
 /// No call finds deleted events by any of their topics, and all other events keep their positions.
 pub async fn a_deleted_topic_is_no_longer_read(make: &impl Make) {

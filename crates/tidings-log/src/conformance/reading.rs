@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tidings_topic::{Filter, Grants, Matcher, NewEvent, Position};
+use tokio::time::timeout;
 
 use super::subject::{
-    Make, PLENTY, ROUNDS, append, append_each, assert_ordered, event, everything, exact, granted, id,
-    pattern, plain, private, public, publishers, read, read_all, texts, valid,
+    Make, PATIENCE, PLENTY, ROUNDS, append, append_each, assert_ordered, event, everything, exact, granted,
+    id, limited, pattern, plain, private, public, publishers, read, read_all, texts, topic, valid,
 };
-use crate::{Clock, Cursor, Log, MemoryLimits, Timestamp};
+use crate::{Clock, Cursor, Log, LogStats, MemoryLimits, Timestamp};
 
 /// However small the pages are, together they contain every accepted event.
 pub async fn pages_join_without_gaps_or_duplicates(make: &impl Make) {
@@ -256,4 +257,42 @@ pub async fn a_reader_among_publishers_misses_no_event(make: &impl Make) {
 /// Readiness probes call this.
 pub async fn a_healthy_log_reports_health(make: &impl Make) {
     assert_eq!(plain(make).await.health().await, Ok(()));
+}
+
+/// The statistics follow appends, retention and deletions; a log may take a moment.
+pub async fn the_statistics_are_of_what_is_kept(make: &impl Make) {
+    let log = limited(make, MemoryLimits { count_max: Some(3), ..MemoryLimits::default() }).await;
+    let Some(empty) = log.stats() else { return };
+    assert!(empty.is_up);
+    assert_eq!((empty.events, empty.bytes, empty.oldest, empty.newest), (0, 0, None, None));
+
+    append_each(&log, "kept", &["one", "two"]).await;
+    let two = stats_with(&log, 2).await;
+    assert!(two.bytes > 0 && two.bytes < two.bytes_max, "{two:?}");
+    assert!(two.oldest.is_some() && two.oldest <= two.newest, "{two:?}");
+
+    append_each(&log, "kept", &["three", "four", "five"]).await;
+    let three = stats_with(&log, 3).await;
+    assert!(three.bytes > 0 && three.bytes < three.bytes_max, "{three:?}");
+    assert!(three.oldest >= two.oldest && three.newest >= two.newest, "{three:?}");
+
+    log.delete(&topic("kept"), &Grants::all()).await.expect("deleted");
+    // What has been deleted may count until the log is read.
+    log.bounds().await.expect("bounds");
+    let none = stats_with(&log, 0).await;
+    assert_eq!((none.oldest, none.newest, none.bytes), (None, None, 0));
+}
+
+/// The statistics once so many events are kept.
+async fn stats_with(log: &Arc<dyn Log>, events: u64) -> LogStats {
+    let reached = async {
+        loop {
+            let stats = log.stats().expect("this log has statistics");
+            if stats.events == events {
+                return stats;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, reached).await.expect("the statistics follow")
 }

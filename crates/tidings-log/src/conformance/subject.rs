@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, Validator};
+use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, Topic, Validator};
 
 use crate::{
     AppendError, Appended, Batch, Clock, Cursor, Entry, EventId, IdempotencyKey, Log, MemoryLimits, Page,
@@ -36,7 +36,7 @@ pub(super) const PLENTY: usize = 16 * 1024 * 1024;
 
 /// How long to wait for an expected item. Far more than any log needs; it only ends a test that
 /// would hang.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn plain(make: &impl Make) -> Arc<dyn Log> {
     limited(make, MemoryLimits::default()).await
@@ -61,6 +61,10 @@ pub(super) fn private(topic: &str, data: &str) -> Event {
 
 pub(super) fn exact(topic: &str) -> Matcher {
     Validator::default().exact(topic).expect("a topic")
+}
+
+pub(super) fn topic(text: &str) -> Topic {
+    Validator::default().topic(text).expect("a topic")
 }
 
 pub(super) fn pattern(text: &str) -> Matcher {

@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     Clock, EpochStart, Epochs, MemoryLimits, RetentionRule,
+    histogram::Histogram,
     ledger::keys::{Keys, KnownKey},
     numbers::{number, position},
 };
@@ -162,6 +163,7 @@ pub(super) fn open(
         horizon: Mutex::new(horizon),
         keys: Mutex::new(keys),
         rules_unsaved: AtomicBool::new(false),
+        syncs: Histogram::default(),
     };
     let log = Arc::new(OpenLog::new(store, retention));
     let writer = Writer {

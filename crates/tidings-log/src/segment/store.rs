@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, atomic::AtomicBool};
 
 use super::{
-    acknowledged::{Acknowledged, Extent, Segments},
+    acknowledged::{Acknowledged, Extent, Segments, segments_after},
     disk::Disk,
     hiding::Hiding,
     home::Home,
@@ -17,7 +17,8 @@ use super::{
     settings::SegmentSettings,
 };
 use crate::{
-    Clock, Cursor, Epochs, Unavailable, ledger::keys::Keys, lock::lock, numbers::position, vital::Panicked,
+    Clock, Cursor, Epochs, LogStats, Unavailable, histogram::Histogram, ledger::keys::Keys, lock::lock,
+    numbers::position, vital::Panicked,
 };
 
 /// See the module's documentation.
@@ -34,6 +35,8 @@ pub(super) struct Store {
     pub(super) keys: Mutex<Keys>,
     /// Retention rules have hidden something since the front was saved.
     pub(super) rules_unsaved: AtomicBool,
+    /// How long the writer's syncs took.
+    pub(super) syncs: Histogram,
 }
 
 impl Store {
@@ -91,6 +94,32 @@ impl Store {
         match acknowledged.trouble.as_ref().or(acknowledged.damage.as_ref()) {
             Some(reason) => Err(Unavailable(reason.clone())),
             None => Ok(()),
+        }
+    }
+
+    /// What is kept, as far as it is known without reading a file: what has expired since the log was
+    /// last read still counts, within the limits of the log.
+    pub(super) fn stats(&self) -> LogStats {
+        let (front, at_front) = {
+            let horizon = self.horizon();
+            (horizon.front, horizon.next.at_front.filter(|next| next.number == horizon.front + 1))
+        };
+        let SegmentSettings { bytes_max, count_max, .. } = self.settings;
+        let (segments, extent) = self.segments();
+        let is_empty = front >= extent.newest;
+        let bytes = extent.end - at_front.map_or(extent.start, |next| next.start).min(extent.end);
+        let earliest = || segments_after(&segments, front).first().and_then(|segment| segment.times().0);
+        let latest = || {
+            segments.iter().rev().map(|segment| segment.times()).find_map(|(any, latest)| any.map(|_| latest))
+        };
+        LogStats {
+            is_up: self.health().is_ok(),
+            events: extent.newest.saturating_sub(front).min(count_max.unwrap_or(u64::MAX)),
+            bytes: if is_empty { 0 } else { bytes.min(bytes_max) },
+            oldest: if is_empty { None } else { at_front.map(|next| next.time).or_else(earliest) },
+            newest: if is_empty { None } else { latest() },
+            syncs: Some(self.syncs.recorded()),
+            ..LogStats::new("files", bytes_max)
         }
     }
 }

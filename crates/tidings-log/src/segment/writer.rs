@@ -412,7 +412,7 @@ impl Writer {
             return Err(refused(&error));
         }
         if self.log.store.settings.sync == SyncLevel::Always {
-            if let Err(error) = self.file.sync_data() {
+            if let Err(error) = self.sync() {
                 self.give_up_file(&error);
                 return Err(AppendError::OutcomeUnknown(format!("it could not be synced: {error}")));
             }
@@ -461,6 +461,14 @@ impl Writer {
         self.notifier.send_replace(());
     }
 
+    /// Syncs what was written, and counts how long that took.
+    fn sync(&self) -> io::Result<()> {
+        let began = Instant::now();
+        let synced = self.file.sync_data();
+        self.log.store.syncs.record(began.elapsed());
+        synced
+    }
+
     /// After a failed sync: what the file holds beyond its acknowledged end must not come back, and
     /// nothing is written to it any more.
     fn give_up_file(&mut self, error: &io::Error) {
@@ -480,7 +488,7 @@ impl Writer {
         }
         self.check_place()?;
         if !self.broken
-            && let Err(error) = self.file.sync_data()
+            && let Err(error) = self.sync()
         {
             self.give_up_file(&error);
         }
@@ -532,7 +540,7 @@ impl Writer {
         if self.broken || self.unsynced_since.is_none_or(|since| since.elapsed() < interval) {
             return;
         }
-        match self.file.sync_data() {
+        match self.sync() {
             Ok(()) => {
                 self.synced_through = self.newest;
                 self.unsynced_since = None;
@@ -568,7 +576,7 @@ impl Writer {
         // What is being compacted is given up, and nothing changes any more.
         self.log.closing.store(true, Ordering::Relaxed);
         let _maintaining = lock(&self.log.maintaining);
-        if self.broken || self.file.sync_data().is_err() {
+        if self.broken || self.sync().is_err() {
             return;
         }
         maintenance::seal(&self.log.store);

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tidings_log::{
-    Bounds, Cursor, Entry, Epoch, EventId, Position, TailItem, Timestamp, Topic,
+    Bounds, Cursor, Entry, Epoch, EventId, LogStats, Position, TailItem, Timestamp, Topic,
     parts::{Audience, FloorDraft, Plan, Reach, number, position},
 };
 
@@ -183,6 +183,18 @@ impl Index {
             newest: position(self.newest),
             retention_bytes: Some(self.settings.bytes_max),
         }
+    }
+
+    /// What is kept.
+    pub(crate) fn stats(&self) -> LogStats {
+        let time = |record: &Record| Timestamp::from_millis(record.nanos / 1_000_000);
+        let records = (self.kept > 0).then_some(&self.records);
+        let mut stats = LogStats::new("nats", self.settings.bytes_max);
+        stats.events = self.kept;
+        stats.bytes = self.stored_bytes;
+        stats.oldest = records.and_then(VecDeque::front).map(time);
+        stats.newest = records.and_then(VecDeque::back).map(time);
+        stats
     }
 
     /// Where a new tail begins.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use redis::{Script, Value, aio::MultiplexedConnection};
-use tidings_log::{Clock, Epoch, Unavailable, parts::lock, vital::catch_panic};
+use tidings_log::{Clock, Epoch, LogStats, Unavailable, parts::lock, vital::catch_panic};
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -26,7 +26,7 @@ use super::{
     answer::Answer,
     epochs::{Learned, Starts, fresh, spelled},
     floors::FloorCopy,
-    places::{place, place_of},
+    places::{place, place_of, time_of},
     replicas::Replicas,
     scripts::{self, Keys},
     settings::RedisSettings,
@@ -71,6 +71,8 @@ pub(super) struct LogClient {
     known: Mutex<Option<NewestKnown>>,
     canary_back: Mutex<Option<Instant>>,
     eviction: Mutex<Eviction>,
+    /// What the log kept when a canary was sent last.
+    kept: Mutex<Kept>,
     /// How many entries were read that are no events.
     pub(super) rejected: AtomicU64,
 }
@@ -131,6 +133,15 @@ pub(super) struct End {
     pub(super) deletions: u64,
 }
 
+/// What the log keeps.
+#[derive(Clone, Copy, Default)]
+struct Kept {
+    events: u64,
+    bytes: u64,
+    oldest: Option<u64>,
+    newest: Option<u64>,
+}
+
 /// New connections.
 struct Connections {
     commands: MultiplexedConnection,
@@ -158,6 +169,7 @@ impl LogClient {
             known: Mutex::new(None),
             canary_back: Mutex::new(None),
             eviction: Mutex::new(Eviction::Unasked),
+            kept: Mutex::default(),
             rejected: AtomicU64::new(0),
         }
     }
@@ -276,6 +288,18 @@ impl LogClient {
             Some(back) if back.elapsed() <= CANARY_AGE_MAX => Ok(()),
             _ => Err(Unavailable(format!("{}: a write is not read back", self.connector))),
         }
+    }
+
+    /// What the log kept a second ago or less, while there is a connection.
+    pub(super) fn stats(&self) -> LogStats {
+        let Kept { events, bytes, oldest, newest } = *lock(&self.kept);
+        let mut stats = LogStats::new("redis", self.settings.limits.bytes_max);
+        stats.is_up = self.health().is_ok();
+        stats.events = events;
+        stats.bytes = bytes;
+        stats.oldest = oldest.map(time_of);
+        stats.newest = newest.map(time_of);
+        stats
     }
 
     /// The end of the log as it is now.
@@ -436,6 +460,12 @@ impl LogClient {
         let Newest { topics, text } = known.map_or_else(Newest::default, |known| known.event);
         let arguments = [&*epoch, &starts.earlier(), &id, &topics, &text, &deletions, canary];
         let answer = self.run(commands, &scripts::PROBE, &arguments).await.map_err(|(trouble, _)| trouble)?;
+        *lock(&self.kept) = Kept {
+            events: answer.number(5)?,
+            bytes: answer.number(6)?,
+            oldest: place_of(answer.bytes(7)?),
+            newest: place_of(answer.bytes(8)?),
+        };
         let end = answer.text(1)?;
         let before = starts.newest();
         let starts = self.learn_starts(&answer.text(0)?, asked_at)?;

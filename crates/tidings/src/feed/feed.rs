@@ -29,9 +29,11 @@ use tidings_log::{Cursor, Epoch, Position};
 use tidings_topic::Matcher;
 
 use crate::{
+    counts::deliveries::Delivered,
     feed::encode::Format,
     feed::frames::{Accepted, Audience, Frame, Frames},
     feed::place::{FrameKey, LivePlace},
+    feed::sampling::{LastMark, Mark},
     shard::inbox::FeedNotifier,
     sync::{
         AtomicWaker, Mutex, MutexGuard,
@@ -61,6 +63,8 @@ pub(crate) struct Feed {
     reader_count: AtomicUsize,
     /// The writer has written here and not notified the readers yet.
     has_grown: AtomicBool,
+    /// The last entry here that is followed on its way.
+    mark: LastMark,
     listeners: Mutex<Listeners>,
 }
 
@@ -134,6 +138,7 @@ pub(crate) struct FeedProgress {
     pub(crate) accepted: Accepted,
     /// Nothing is left after this.
     pub(crate) at_end: bool,
+    pub(crate) delivered: Delivered,
 }
 
 impl Feed {
@@ -164,6 +169,7 @@ impl Feed {
             memory_of_all,
             reader_count: AtomicUsize::new(0),
             has_grown: AtomicBool::new(false),
+            mark: LastMark::default(),
             listeners: Mutex::default(),
         }
     }
@@ -243,6 +249,29 @@ impl Feed {
     /// Notes that the feed has grown; true the first time since it was announced.
     pub(crate) fn mark_grown(&self) -> bool {
         !self.has_grown.swap(true, Ordering::Relaxed)
+    }
+
+    /// The entry that was written last is followed on its way: readers are notified of it later.
+    pub(crate) fn set_mark(&self, mark: Mark) {
+        self.mark.set(mark);
+    }
+
+    /// The mark of the last entry that is followed.
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.mark.get()
+    }
+
+    /// How many bytes come after an offset of a reader, which the feed need not have any more.
+    pub(crate) fn bytes_after_offset(&self, offset: Offset) -> u64 {
+        self.end.load(Ordering::Relaxed).saturating_sub(offset)
+    }
+
+    /// How many bytes the feed has that come after a place.
+    pub(crate) fn bytes_after(&self, place: LivePlace) -> u64 {
+        let content = self.content();
+        let from =
+            if content.is_behind(place.log) { content.first_offset() } else { content.offset_after(place) };
+        content.end - from
     }
 
     /// Notifies the readers that the feed has grown.
@@ -365,6 +394,7 @@ impl Snapshot {
             partial,
             accepted: progress.accepted,
             at_end: offset == self.end,
+            delivered: progress.delivered,
         }))
     }
 }

@@ -25,6 +25,7 @@ use crate::{
     feed::feed::{Feed, SEGMENT_BYTES_MAX},
     feed::frames::Frames,
     feed::place::LivePlace,
+    feed::sampling::{Sampled, Sampler},
     sync::{
         AtomicWaker, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -49,6 +50,8 @@ pub(crate) struct Feeds {
     memory_bytes: Arc<AtomicUsize>,
     memory_bytes_max: usize,
     pattern_limits: PatternLimits,
+    /// The last entry that is followed on its way.
+    pub(crate) sampled: Sampled,
 }
 
 /// Writes the feeds of a hub: the only one that does.
@@ -65,6 +68,7 @@ pub(crate) struct FeedWriter {
     segments: VecDeque<Weak<Feed>>,
     /// How many ephemeral events have been written.
     ephemeral_count: u64,
+    sampler: Sampler,
 }
 
 /// A reader's membership in a feed.
@@ -112,6 +116,7 @@ impl Feeds {
             memory_bytes: Arc::default(),
             memory_bytes_max,
             pattern_limits,
+            sampled: Sampled::default(),
         };
         (feeds, FeedWriter::default())
     }
@@ -290,10 +295,15 @@ impl FeedWriter {
     /// Appends an entry to the feeds that were found, or the ephemeral event with this number.
     fn append(&mut self, feeds: &Feeds, entry: &Entry, ephemeral: u64) {
         self.encoder.begin();
+        let is_followed = ephemeral == 0 && !self.targets.is_empty();
+        let mark = if is_followed { self.sampler.choose(entry, &feeds.sampled) } else { None };
         for feed in self.targets.drain(..) {
             if feed.append(self.encoder.encode(entry, ephemeral, feed.format)) {
                 feeds.memory_bytes.fetch_add(SEGMENT_OVERHEAD_BYTES, Ordering::Relaxed);
                 self.segments.push_back(Arc::downgrade(&feed));
+            }
+            if let Some(mark) = mark {
+                feed.set_mark(mark);
             }
             if feed.mark_grown() {
                 self.grown.push(feed);

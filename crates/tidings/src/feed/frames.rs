@@ -20,9 +20,12 @@ use bytes::Bytes;
 use tidings_log::{Entry, Position};
 use tidings_topic::{ConnectionId, Topic};
 
-use crate::feed::{
-    encode::{Format, encode_entry},
-    place::{FrameKey, LivePlace},
+use crate::{
+    counts::deliveries::Delivered,
+    feed::{
+        encode::{Format, encode_entry},
+        place::{FrameKey, LivePlace},
+    },
 };
 
 /// A part of a frame that is kept by itself is copied if it is shorter than this. Otherwise it
@@ -80,6 +83,7 @@ pub(crate) struct WriteProgress {
     pub(crate) position: Option<Position>,
     pub(crate) partial: Option<PartialFrame>,
     pub(crate) accepted: Accepted,
+    pub(crate) delivered: Delivered,
 }
 
 /// How much a socket accepted of what it was given.
@@ -309,7 +313,8 @@ impl Frames {
         range: Range<usize>,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> io::Result<WriteProgress> {
-        let stop = range.start + write(&self.bytes[range.clone()])?;
+        let written = write(&self.bytes[range.clone()])?;
+        let stop = range.start + written;
         // Those that were written completely, and those before them.
         let complete = if stop == self.bytes.len() {
             self.metas.len()
@@ -317,9 +322,23 @@ impl Frames {
             self.metas.partition_point(|meta| meta.end() <= stop)
         };
         let last = complete.checked_sub(1).map(|index| &self.metas[index]);
-        let position = last.filter(|last| last.end() > range.start).map(|last| last.position);
+        let last = last.filter(|last| last.end() > range.start);
+        let position = last.map(|last| last.position);
+        let events = match last {
+            None => 0,
+            // Most often there is one.
+            Some(last) if last.start as usize == range.start => 1,
+            Some(_) => complete - self.at(range.start),
+        };
+        let delivered = Delivered { events: events as u64, bytes: written as u64 };
         if stop == range.end {
-            return Ok(WriteProgress { offset: stop, position, partial: None, accepted: Accepted::All });
+            return Ok(WriteProgress {
+                offset: stop,
+                position,
+                partial: None,
+                accepted: Accepted::All,
+                delivered,
+            });
         }
         let next = &self.metas[complete];
         let is_partial = (next.start as usize) < stop;
@@ -328,6 +347,7 @@ impl Frames {
             position,
             partial: is_partial.then(|| PartialFrame { position: next.position, rest: stop..next.end() }),
             accepted: Accepted::Part,
+            delivered,
         })
     }
 }

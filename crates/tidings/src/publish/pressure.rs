@@ -103,6 +103,11 @@ impl Pressure {
         Some(AppendPermit { pressure: Arc::clone(self), bytes })
     }
 
+    /// How many batches are being appended and how many may be, and the same of their bytes.
+    pub(crate) fn appends(&self) -> [(u64, u64); 2] {
+        [&self.count, &self.bytes].map(|capacity| (capacity.taken.load(Ordering::Relaxed), capacity.max))
+    }
+
     /// The newest entry of the log that is known here. None if the feeds will not be written any
     /// further.
     pub(crate) fn newest(&self) -> Option<Cursor> {

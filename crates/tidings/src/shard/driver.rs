@@ -24,6 +24,7 @@ use tokio::{io::unix::AsyncFd, runtime, time::Instant};
 
 use super::{Key, Shard, socket::Socket, subscriber::NewSubscriber};
 use crate::{
+    counts::{self, closed::CloseReason, reader_lag::LagSurvey},
     engine::Engine,
     replay::Replayed,
     shard::inbox::{FeedNotifier, Inbox},
@@ -62,16 +63,16 @@ impl Shards {
         for number in 0..threads.max(1) {
             let progress = engine.lag.add_shard();
             let inbox = Arc::new(Inbox::new(progress.pending_feeds()));
-            let name = format!("shard-{number}");
             let poll = epoll::create(CreateFlags::CLOEXEC)?;
             shards.inboxes.push(Arc::clone(&inbox));
-            let running = run(name.clone(), inbox, progress, poll, Arc::downgrade(engine));
+            let running = run(number, inbox, progress, poll, Arc::downgrade(engine));
             if threads == 0 {
                 tokio::spawn(running);
                 continue;
             }
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            thread::Builder::new().name(name).spawn(move || runtime.block_on(running))?;
+            let thread = thread::Builder::new().name(format!("shard-{number}"));
+            thread.spawn(move || runtime.block_on(running))?;
         }
         Ok(shards)
     }
@@ -101,7 +102,7 @@ impl Drop for Shards {
 /// fails: what a panic has left of a shard cannot be trusted, and a hub that goes on with fewer
 /// shards than it was given would be too slow and say nothing.
 async fn run(
-    name: String,
+    number: usize,
     inbox: Arc<Inbox<Message>>,
     progress: ShardProgress,
     poll: OwnedFd,
@@ -111,7 +112,7 @@ async fn run(
     inbox.notified().await;
     let Some(heartbeat) = engine.upgrade().map(|engine| engine.settings.heartbeat) else { return };
     let running = async {
-        let driver = Driver::new(Arc::clone(&inbox), progress, poll, heartbeat)?;
+        let driver = Driver::new(number, Arc::clone(&inbox), progress, poll, heartbeat)?;
         driver.run(&engine).await
     };
     let reason = match catch_panic(running).await {
@@ -121,11 +122,13 @@ async fn run(
     };
     inbox.close();
     if let Some(engine) = engine.upgrade() {
-        engine.fail(format!("{name} has ended: {reason}"));
+        engine.fail(format!("shard-{number} has ended: {reason}"));
     }
 }
 
 struct Driver {
+    /// Which of the shards this is.
+    number: usize,
     shard: Shard<Socket>,
     inbox: Arc<Inbox<Message>>,
     poll: AsyncFd<OwnedFd>,
@@ -141,6 +144,7 @@ struct Driver {
 
 impl Driver {
     fn new(
+        number: usize,
         inbox: Arc<Inbox<Message>>,
         progress: ShardProgress,
         poll: OwnedFd,
@@ -152,6 +156,7 @@ impl Driver {
         )]
         let poll = AsyncFd::new(poll)?;
         Ok(Self {
+            number,
             shard: Shard::new(heartbeat),
             inbox,
             poll,
@@ -181,9 +186,12 @@ impl Driver {
             }
             let has_more = self.shard.slice(&engine, now.into_std());
             self.progress.set_served(self.shard.served());
+            self.measure(&engine);
             let has_pages = self.read_pages(&engine);
             if self.shard.is_empty() {
                 self.hub = None;
+                // There are no sweeps then.
+                engine.counts.readers.put(self.number, LagSurvey::default());
             }
             drop(engine);
             if has_more || has_pages {
@@ -226,7 +234,7 @@ impl Driver {
                     self.adopt(*new_subscriber, engine);
                 }
                 Message::Page(key, page) => self.shard.take_page(key, page),
-                Message::NoPage(key) => self.shard.drop_subscriber(key, engine),
+                Message::NoPage(key) => self.shard.drop_subscriber(key, CloseReason::Error, engine),
                 Message::Stop => return false,
             }
         }
@@ -243,7 +251,7 @@ impl Driver {
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         if let Err(error) = epoll::add(self.poll.get_ref(), wire.as_fd(), data, events) {
             tracing::warn!(%error, "cannot poll a connection; it is closed");
-            shard.drop_subscriber(key, engine);
+            shard.drop_subscriber(key, CloseReason::Error, engine);
         }
     }
 
@@ -269,7 +277,9 @@ impl Driver {
                 // A connection that was reset after the client had ended its side looks like one
                 // that has only ended its side when it is read.
                 if flags.intersects(EventFlags::HUP | EventFlags::ERR) {
-                    self.shard.drop_subscriber(key, engine);
+                    let error = self.shard.wire(key).and_then(Socket::error);
+                    let reason = error.map_or(CloseReason::Client, CloseReason::of_io);
+                    self.shard.drop_subscriber(key, reason, engine);
                 } else if flags.intersects(EventFlags::IN | EventFlags::RDHUP) {
                     self.shard.readable(key, engine);
                 }
@@ -277,6 +287,16 @@ impl Driver {
             if count < EVENTS_MAX {
                 return Ok(());
             }
+        }
+    }
+
+    /// Counts what the slice has found out.
+    fn measure(&mut self, engine: &Engine) {
+        for mark in self.shard.take_served_marks() {
+            engine.counts.record_lag(counts::Driver::Shard, mark.elapsed());
+        }
+        if let Some(survey) = self.shard.surveyed.take() {
+            engine.counts.readers.put(self.number, survey);
         }
     }
 
@@ -446,9 +466,14 @@ mod tests {
         let hub = Hub::in_memory().await;
         let engine = &hub.state.engine;
         let progress = engine.lag.add_shard();
-        let mut driver =
-            Driver::new(Arc::new(Inbox::new(progress.pending_feeds())), progress, epoll_fd(), Duration::ZERO)
-                .expect("epoll is there");
+        let mut driver = Driver::new(
+            0,
+            Arc::new(Inbox::new(progress.pending_feeds())),
+            progress,
+            epoll_fd(),
+            Duration::ZERO,
+        )
+        .expect("epoll is there");
         let mut clients = Vec::new();
         for _ in 0..=EVENTS_MAX {
             let (client, server) = pair();

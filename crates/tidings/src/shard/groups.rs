@@ -11,7 +11,7 @@ use std::{
 
 use slab::Slab;
 
-use crate::{feed::feed::Feed, shard::inbox::FeedNotifier};
+use crate::{feed::feed::Feed, feed::sampling::Mark, shard::inbox::FeedNotifier};
 
 /// Members of one group that are visited before the next group has its turn.
 const TURN_MEMBERS: usize = 64;
@@ -27,6 +27,8 @@ pub(super) struct Groups {
     /// How many members of the first one have been visited in this turn.
     turn: usize,
     generations: Generations,
+    /// Entries that have been sent to every member that they were to be sent to.
+    served_marks: Vec<Mark>,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,21 @@ struct Group {
     generation: Option<u64>,
     /// Since when the feed has grown again during this pass.
     grown_since: Option<u64>,
+    /// The mark of the feed that was looked at last.
+    seen_mark: Option<Mark>,
+    /// The entry that is followed in this pass.
+    followed: Option<Mark>,
+}
+
+impl Group {
+    /// A pass begins: it brings what is in the feed now.
+    fn look_at_mark(&mut self) {
+        let mark = self.feed.mark();
+        if mark != self.seen_mark {
+            self.seen_mark = mark;
+            self.followed = mark;
+        }
+    }
 }
 
 /// A subscriber as a member of a group.
@@ -70,6 +87,8 @@ impl Groups {
             let notifier = Arc::new(new_notifier(number));
             feed.add_shard(Arc::clone(&notifier));
             entry.insert(Group {
+                seen_mark: feed.mark(),
+                followed: None,
                 feed: Arc::clone(feed),
                 notifier,
                 members: Vec::new(),
@@ -128,8 +147,15 @@ impl Groups {
         } else {
             group.generation = Some(self.generations.join(since));
             group.visited = 0;
+            group.look_at_mark();
             self.queue.push_back(number);
         }
+    }
+
+    /// The marks of the entries that all members have been sent since this was called last, except
+    /// those whose socket accepts nothing.
+    pub(super) fn take_served_marks(&mut self) -> impl Iterator<Item = Mark> {
+        self.served_marks.drain(..)
     }
 
     /// Up to where every group has been sent what was written; none if that is everything.
@@ -157,7 +183,11 @@ impl Groups {
                 return Some(slot);
             }
             group.visited = 0;
+            self.served_marks.extend(group.followed.take());
             let again = group.grown_since.take();
+            if again.is_some() {
+                group.look_at_mark();
+            }
             let next = again.map(|since| self.generations.join(since));
             if let Some(finished) = std::mem::replace(&mut group.generation, next) {
                 self.generations.finish(finished);

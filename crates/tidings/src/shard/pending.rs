@@ -6,7 +6,10 @@ use bytes::Bytes;
 use tidings_log::Cursor;
 
 use super::wire::Wire;
-use crate::subscriber::backlog::{Backlog, PageProgress};
+use crate::{
+    counts::deliveries::Delivered,
+    subscriber::backlog::{Backlog, PageProgress},
+};
 
 /// See the module's documentation. Bounded by one page of history, one event and a few notices.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ struct Piece {
     bytes: Bytes,
     /// Where they move the subscriber to.
     place: Option<Cursor>,
+    /// They end an event.
+    ends_event: bool,
 }
 
 impl Pending {
@@ -54,14 +59,25 @@ impl Pending {
 
     pub(super) fn push(&mut self, bytes: Bytes, place: Option<Cursor>) {
         if !bytes.is_empty() {
-            self.pieces.push_back(Piece { bytes, place });
+            self.pieces.push_back(Piece { bytes, place, ends_event: false });
         }
+    }
+
+    /// Adds the rest of an event whose beginning has been sent.
+    pub(super) fn push_rest(&mut self, bytes: Bytes, place: Cursor) {
+        self.pieces.push_back(Piece { bytes, place: Some(place), ends_event: true });
     }
 
     /// Memory that this holds or keeps alive.
     pub(super) fn bytes(&self) -> usize {
         let pieces: usize = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
         pieces + self.page.as_ref().map_or(0, |page| page.frames.len())
+    }
+
+    /// What has not been sent.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        pieces + self.page.as_ref().map_or(0, |page| page.frames.len() - page.offset)
     }
 
     pub(super) fn has_pieces(&self) -> bool {
@@ -83,14 +99,20 @@ impl Pending {
     }
 
     /// Writes the first piece; whether the socket accepted all of it.
-    pub(super) fn write_piece(&mut self, wire: &mut impl Wire) -> io::Result<bool> {
+    pub(super) fn write_piece(
+        &mut self,
+        wire: &mut impl Wire,
+        delivered: &mut Delivered,
+    ) -> io::Result<bool> {
         let Some(piece) = self.pieces.front_mut() else { return Ok(true) };
         let written = wire.write(&piece.bytes)?;
+        delivered.bytes += written as u64;
         if written < piece.bytes.len() {
             drop(piece.bytes.split_to(written));
             return Ok(false);
         }
         self.sent = piece.place.unwrap_or(self.sent);
+        delivered.events += u64::from(piece.ends_event);
         self.pieces.pop_front();
         Ok(true)
     }

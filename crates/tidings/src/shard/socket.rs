@@ -61,6 +61,11 @@ impl Socket {
         Self { stream, layer: Layer::Plain { _keep: keep } }
     }
 
+    /// Why the system has given the connection up, if it has. It reports that once.
+    pub(crate) fn error(&self) -> Option<io::ErrorKind> {
+        self.stream.take_error().ok().flatten().map(|error| error.kind())
+    }
+
     /// The same with encryption in between.
     pub fn encrypted(stream: TcpStream, encryption: Box<dyn Encryption>, keep: Box<dyn Any + Send>) -> Self {
         Self { stream, layer: Layer::Encrypted(Box::new(Encrypted { encryption, _keep: keep })) }

@@ -16,6 +16,7 @@ use super::{
     wire::{INPUT_BYTES_MAX, Wire},
 };
 use crate::{
+    counts::closed::CloseReason,
     engine::Engine,
     feed::encode::{EndReason, Notice},
     feed::feed::Offset,
@@ -87,7 +88,7 @@ pub(super) enum Phase {
     /// The client sends nothing more: the stream ends when everything due has been sent.
     InputEnded,
     /// The closing frames have been queued: nothing comes after them.
-    Ending,
+    Ending(CloseReason),
 }
 
 impl<W: Wire> Subscriber<W> {
@@ -118,6 +119,28 @@ impl<W: Wire> Subscriber<W> {
         }
     }
 
+    /// Whether nothing comes after what is pending.
+    pub(super) fn is_ending(&self) -> bool {
+        matches!(self.phase, Phase::Ending(_))
+    }
+
+    /// How many encoded bytes of events this subscriber lacks, at least: one that reads history lacks
+    /// its page and what the feeds hold, and perhaps more of the log between them. One that can be
+    /// sent to counts as having everything: it has, or is about to.
+    pub(super) fn lag_bytes(&self) -> u64 {
+        if !self.is_blocked && self.pending.is_none() {
+            return 0;
+        }
+        let in_feeds: u64 = if let Some(offset) = self.offset {
+            self.reader.first_feed().bytes_after_offset(offset.get())
+        } else {
+            let place = self.reader.live_place();
+            self.reader.feeds().map(|feed| feed.bytes_after(place)).sum()
+        };
+        let unsent = self.pending.as_ref().map_or(0, |pending| pending.unsent_bytes());
+        in_feeds + (self.wire.unsent_bytes() + unsent) as u64
+    }
+
     /// Everything up to here has been sent.
     pub(super) fn sent(&self) -> Cursor {
         self.pending.as_ref().map_or(self.reader.place, |pending| pending.sent)
@@ -138,7 +161,7 @@ impl<W: Wire> Subscriber<W> {
 
     /// A page of history has come.
     pub(super) fn take_page(&mut self, page: Replayed) {
-        if self.phase == Phase::Ending {
+        if self.is_ending() {
             return;
         }
         let pending = self.pending_mut();
@@ -174,12 +197,11 @@ impl<W: Wire> Subscriber<W> {
         self.end.as_deref_mut()?.announcement(now)
     }
 
-    /// Whether the connection is cut when its time is over, instead of ended with a notice: nobody
-    /// may stay connected beyond its credential because it reads nothing.
-    pub(super) fn is_cut_at_its_end(&self) -> bool {
-        self.is_blocked
-            && self.phase != Phase::Ending
-            && self.end.as_deref().is_some_and(|end| end.reason.is_of_credential())
+    /// Why the connection is cut when its time is over, if it is not ended with a notice: nobody may
+    /// stay connected beyond its credential because it reads nothing.
+    pub(super) fn cut_at_its_end(&self) -> Option<EndReason> {
+        let reason = self.end.as_deref().map(|end| end.reason)?;
+        (self.is_blocked && !self.is_ending() && reason.is_of_credential()).then_some(reason)
     }
 
     /// The stream ends now. Returns the end that it would have had, if any.
@@ -189,7 +211,7 @@ impl<W: Wire> Subscriber<W> {
 
     /// Whether its end has been requested, and is yet to come.
     pub(super) fn is_to_end(&self, engine: &Engine) -> bool {
-        self.phase != Phase::Ending
+        !self.is_ending()
             && self.end.as_deref().is_none_or(|end| end.reason != EndReason::Revoked)
             && engine.endings.is_requested(&self.reader.connection)
     }

@@ -2,6 +2,7 @@
 //! bytes parse to exactly its events.
 
 mod budget;
+mod counts;
 mod silence;
 mod stage;
 mod sweeps;
@@ -134,6 +135,16 @@ proptest! {
                     prop_assert_eq!(&numbers, &expected);
                 }
                 prop_assert_eq!(&received.notices, &Vec::<String>::new());
+            }
+            let are_all_here = stage.listeners.iter().all(|listener| {
+                !is_cut(&listener.socket.peer()) && stage.shard.wire(listener.key).is_some()
+            });
+            if are_all_here {
+                let counted = stage.hub.state.engine.counts.delivered(crate::counts::Driver::Shard);
+                let peers = || stage.listeners.iter().map(|listener| listener.socket.peer());
+                let events: usize = peers().map(|peer| received(&peer.received).numbers.len()).sum();
+                let bytes: usize = peers().map(|peer| peer.received.len()).sum();
+                prop_assert_eq!((counted.events, counted.bytes), (events as u64, bytes as u64));
             }
             // What has been sent waits nowhere.
             prop_assert_eq!(stage.shard.pending_bytes, 0);
@@ -448,7 +459,7 @@ fn an_expiry_is_announced_between_events_and_nothing_is_lost_or_repeated() {
         assert_eq!(late.notices, [r#"{"kind":"expiring","remaining_secs":40}"#]);
 
         let key = stage.listeners[gone].key;
-        stage.shard.drop_subscriber(key, &stage.hub.state.engine);
+        stage.shard.drop_subscriber(key, CloseReason::Client, &stage.hub.state.engine);
         assert_eq!(stage.shard.ends.len(), 2);
         advance(Duration::from_secs(40)).await;
         stage.settle().await;

@@ -12,8 +12,9 @@ use super::{
     wire::Wire,
 };
 use crate::{
+    counts::{closed::CloseReason, deliveries::Delivered},
     engine::Engine,
-    feed::encode::Notice,
+    feed::encode::{EndReason, Notice},
     feed::feed::Offset,
     feed::frames::{Accepted, Frames},
     feed::place::LivePlace,
@@ -39,7 +40,7 @@ pub(super) enum Visit {
     /// The subscriber is behind its feeds: it needs a page of history.
     Replay(Box<ReplayRequest>),
     /// The connection has ended.
-    Gone,
+    Gone(CloseReason),
 }
 
 /// What a shard lends to the subscriber that it visits.
@@ -48,6 +49,7 @@ pub(super) struct VisitContext<'a> {
     pub(super) filters: &'a mut Filters,
     pub(super) snapshot: &'a mut LastSnapshot,
     pub(super) gathered: &'a mut Gathered,
+    pub(super) delivered: &'a mut Delivered,
 }
 
 /// Where events are gathered that are not contiguous, and where each of them ends.
@@ -69,11 +71,11 @@ impl<W: Wire> Subscriber<W> {
                     && self.pending.is_none()
                     && self.wire.unsent_bytes() == 0 =>
             {
-                self.phase = Phase::Ending;
+                self.phase = Phase::Ending(CloseReason::Client);
                 self.pending_mut().push(Bytes::from_static(tidings_sse::LAST_CHUNK), None);
                 Visit::More
             }
-            Ok(visit @ (Visit::Idle | Visit::Gone)) => visit,
+            Ok(visit @ (Visit::Idle | Visit::Gone(_))) => visit,
             Ok(visit) => {
                 self.sent_at = now;
                 // What the wire still has of a record goes first when the socket is writable.
@@ -87,38 +89,38 @@ impl<W: Wire> Subscriber<W> {
                 Visit::Blocked
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Visit::More,
-            Err(_) => Visit::Gone,
+            Err(error) => Visit::Gone(CloseReason::of_io(error.kind())),
         }
     }
 
     /// Sends the first of what is due.
     fn send_next(&mut self, context: &mut VisitContext<'_>, now: Instant) -> io::Result<Visit> {
-        match &self.pending {
-            Some(pending) if pending.has_pieces() => return self.send_piece(),
-            _ if self.phase == Phase::Ending => {
+        match (&self.pending, self.phase) {
+            (Some(pending), _) if pending.has_pieces() => return self.send_piece(context.delivered),
+            (_, Phase::Ending(reason)) => {
                 self.wire.shut_down();
-                return Ok(Visit::Gone);
+                return Ok(Visit::Gone(reason));
             }
             _ => {}
         }
         if let Some(reason) = self.due_end(context.engine, now) {
             let millis = jittered_millis(context.engine.settings.retry_millis);
-            self.queue_closing_frames(&reason.notice(), millis);
-            return self.send_piece();
+            self.queue_closing_frames(reason, millis);
+            return self.send_piece(context.delivered);
         }
         if let Some(notice) = self.announcement(now) {
             self.queue_notice(&notice);
-            return self.send_piece();
+            return self.send_piece(context.delivered);
         }
         match &self.pending {
-            Some(pending) if pending.page.is_some() => self.send_page(),
+            Some(pending) if pending.page.is_some() => self.send_page(context.delivered),
             Some(pending) if pending.is_reading => Ok(Visit::Idle),
             _ => self.send_from_feeds(context),
         }
     }
 
     /// A sign of life for a subscriber that has received nothing else for a while.
-    pub(super) fn send_heartbeat(&mut self, now: Instant) -> Visit {
+    pub(super) fn send_heartbeat(&mut self, now: Instant, delivered: &mut Delivered) -> Visit {
         const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
         // One that only waits for a page of history receives nothing else meanwhile.
         let has_bytes = self.pending.as_ref().is_some_and(|pending| pending.has_bytes());
@@ -126,7 +128,9 @@ impl<W: Wire> Subscriber<W> {
             return Visit::Idle;
         }
         self.sent_at = now;
-        match self.wire.write(HEARTBEAT_CHUNK) {
+        let written = self.wire.write(HEARTBEAT_CHUNK);
+        delivered.bytes += *written.as_ref().unwrap_or(&0) as u64;
+        match written {
             Ok(written) if written == HEARTBEAT_CHUNK.len() && self.wire.unsent_bytes() == 0 => Visit::Sent,
             Ok(written) => {
                 if written < HEARTBEAT_CHUNK.len() {
@@ -140,13 +144,13 @@ impl<W: Wire> Subscriber<W> {
                 Visit::Blocked
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Visit::Idle,
-            Err(_) => Visit::Gone,
+            Err(error) => Visit::Gone(CloseReason::of_io(error.kind())),
         }
     }
 
-    fn send_piece(&mut self) -> io::Result<Visit> {
+    fn send_piece(&mut self, delivered: &mut Delivered) -> io::Result<Visit> {
         let pending = self.pending.as_mut().expect("there is a piece");
-        if !pending.write_piece(&mut self.wire)? {
+        if !pending.write_piece(&mut self.wire, delivered)? {
             return Ok(Visit::Blocked);
         }
         let sent = pending.sent;
@@ -154,7 +158,7 @@ impl<W: Wire> Subscriber<W> {
             // The piece was the rest of an event from a feed.
             self.reader.place.position = self.reader.place.position.max(sent.position);
         }
-        if pending.is_empty() && self.phase != Phase::Ending {
+        if pending.is_empty() && !matches!(self.phase, Phase::Ending(_)) {
             self.pending = None;
         }
         Ok(Visit::More)
@@ -168,24 +172,25 @@ impl<W: Wire> Subscriber<W> {
     }
 
     /// Nothing of the stream comes after this but the end of the response.
-    fn queue_closing_frames(&mut self, notice: &Notice, retry_millis: u64) {
+    fn queue_closing_frames(&mut self, reason: EndReason, retry_millis: u64) {
         let sent = self.sent();
         let mut bytes = Vec::new();
-        tidings_sse::chunk(&notice.encode(sent, Some(retry_millis)), &mut bytes);
+        tidings_sse::chunk(&reason.notice().encode(sent, Some(retry_millis)), &mut bytes);
         bytes.extend_from_slice(tidings_sse::LAST_CHUNK);
         let pending = self.pending_mut();
         pending.page = None;
         pending.push(bytes.into(), None);
-        self.phase = Phase::Ending;
+        self.phase = Phase::Ending(reason.into());
     }
 
-    fn send_page(&mut self) -> io::Result<Visit> {
+    fn send_page(&mut self, delivered: &mut Delivered) -> io::Result<Visit> {
         let Self { wire, pending, .. } = self;
         let pending = pending.as_mut().expect("there is a page");
         let page = pending.page.as_mut().expect("there is a page");
         let epoch = page.epoch;
         let progress = page.frames.write_all(page.offset, |bytes| wire.write(bytes))?;
         page.offset = progress.offset;
+        *delivered += progress.delivered;
         if let Some(position) = progress.position {
             pending.sent = Cursor { epoch, position };
         }
@@ -194,7 +199,7 @@ impl<W: Wire> Subscriber<W> {
             if page.offset == page.frames.len() {
                 pending.page = None;
             }
-            pending.push(rest, Some(Cursor { epoch, position: partial.position }));
+            pending.push_rest(rest, Cursor { epoch, position: partial.position });
         } else if page.offset == page.frames.len() {
             self.pending = None;
         }
@@ -214,7 +219,7 @@ impl<W: Wire> Subscriber<W> {
     /// the socket. `None` if the feed does not reach back to this offset.
     fn send_from_one(&mut self, offset: Offset, context: &mut VisitContext<'_>) -> io::Result<Option<Visit>> {
         let Self { wire, reader, filter_number, members, .. } = self;
-        let VisitContext { filters, snapshot, .. } = context;
+        let VisitContext { filters, snapshot, delivered, .. } = context;
         let Some(snapshot) = snapshot.of(members[0].group, reader.first_feed(), offset) else {
             self.offset = None;
             return Ok(None);
@@ -224,13 +229,14 @@ impl<W: Wire> Subscriber<W> {
         let Some(progress) = snapshot.send(offset, may_receive, |bytes| wire.write(bytes))? else {
             return Ok(Some(Visit::Idle));
         };
+        **delivered += progress.delivered;
         self.offset = Some(KnownOffset::new(progress.offset));
         if let Some(position) = progress.position {
             self.reader.place.position = position;
         }
         if let Some((position, rest)) = progress.partial {
             let place = Cursor { position, ..self.reader.place };
-            self.pending_mut().push(rest, Some(place));
+            self.pending_mut().push_rest(rest, place);
         }
         Ok(Some(match (progress.accepted, progress.at_end) {
             (Accepted::Part, _) => Visit::Blocked,
@@ -243,7 +249,7 @@ impl<W: Wire> Subscriber<W> {
     /// The way of all others: events of several feeds in the order of the log, and subscribers that
     /// are new or have to be sent back to the log.
     fn send_merged(&mut self, context: &mut VisitContext<'_>) -> io::Result<Visit> {
-        let VisitContext { engine, gathered: Gathered { bytes, ends }, .. } = context;
+        let VisitContext { engine, gathered: Gathered { bytes, ends }, delivered, .. } = context;
         bytes.clear();
         ends.clear();
         let before = self.reader.live_place();
@@ -275,12 +281,15 @@ impl<W: Wire> Subscriber<W> {
                 return Err(error);
             }
         };
+        delivered.bytes += written as u64;
         if written == bytes.len() {
+            delivered.events += ends.len() as u64;
             self.find_offset(engine);
             return Ok(last);
         }
         // Back to the event that was cut.
         let cut = ends.partition_point(|(end, _)| *end <= written);
+        delivered.events += cut as u64;
         let (begin, whole) = cut.checked_sub(1).map_or((0, before), |whole| ends[whole]);
         self.reader.go_back(whole);
         if written > begin {
@@ -288,7 +297,7 @@ impl<W: Wire> Subscriber<W> {
             // The rest of it goes next, so it is not sent again.
             self.reader.ephemeral = place.ephemeral;
             let rest = Bytes::copy_from_slice(&bytes[written..end]);
-            self.pending_mut().push(rest, Some(place.log));
+            self.pending_mut().push_rest(rest, place.log);
         }
         Ok(Visit::Blocked)
     }

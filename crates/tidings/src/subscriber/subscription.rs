@@ -25,8 +25,10 @@ use tidings_topic::{ConnectionId, EventId, Since};
 use tokio::time::{Instant, Sleep};
 
 use crate::{
+    counts::{Driver, closed::CloseReason, deliveries::Delivered},
     error::Error,
     feed::encode::{EndReason, Notice},
+    feed::frames::Frame,
     hub::Hub,
     jitter::{FAR_AWAY, jittered, jittered_millis, random_share},
     presence::Membership,
@@ -59,7 +61,8 @@ pub struct Subscription {
     heartbeat: Duration,
     ends: Vec<End>,
     resumed_from: Option<Resumed>,
-    ended: bool,
+    /// Why the stream has ended, if it has.
+    ended: Option<CloseReason>,
     ends_when_caught_up: bool,
     /// Whether it is to end; there once it has been polled, and can be woken.
     is_to_end: Option<Arc<AtomicBool>>,
@@ -162,7 +165,7 @@ impl Subscription {
             heartbeat,
             ends: expiry.into_iter().chain(lifetime).min_by_key(|end| end.at).into_iter().collect(),
             resumed_from: None,
-            ended: false,
+            ended: None,
             ends_when_caught_up: false,
             is_to_end: None,
             membership,
@@ -291,7 +294,7 @@ impl Subscription {
     }
 
     pub(super) fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.ended {
+        if self.ended.is_some() {
             return Poll::Ready(None);
         }
         // Before looking, so that what arrives between looking and sleeping wakes this task.
@@ -302,7 +305,7 @@ impl Subscription {
         // A gap that was found is reported even by a stream that ends: the id of its closing frames
         // may be after the gap.
         if let Some(bytes) = self.send_control_frame(now) {
-            return Poll::Ready(Some(bytes));
+            return self.hand_over(bytes, 0);
         }
         self.join_closing();
         self.join_endings(now);
@@ -310,16 +313,16 @@ impl Subscription {
             return Poll::Ready(bytes);
         }
         if let Some(bytes) = self.announce_end(now) {
-            return Poll::Ready(Some(bytes));
+            return self.hand_over(bytes, 0);
         }
         loop {
             if let Some(bytes) = self.send_control_frame(now) {
-                return Poll::Ready(Some(bytes));
+                return self.hand_over(bytes, 0);
             }
             if let Some((place, bytes)) = self.backlog.next_event() {
                 self.sent = place;
                 self.last_sent = now;
-                return Poll::Ready(Some(bytes));
+                return self.hand_over(bytes, 1);
             }
             if let Some(replay) = &mut self.replay {
                 match Pin::new(replay).poll(context) {
@@ -336,14 +339,15 @@ impl Subscription {
             match step {
                 Step::Send(frame) => {
                     self.last_sent = now;
-                    return Poll::Ready(Some(frame.event()));
+                    self.measure(&frame);
+                    return self.hand_over(frame.event(), 1);
                 }
                 Step::Replay => {
                     let request = self.replay_request();
                     self.replay = Some(self.hub.state.engine.read_page(request));
                 }
                 Step::Wait if self.ends_when_caught_up => {
-                    self.ended = true;
+                    self.ended = Some(CloseReason::Client);
                     return Poll::Ready(None);
                 }
                 Step::Wait => return self.poll_timer(context),
@@ -367,15 +371,36 @@ impl Subscription {
             let now = Instant::now();
             if end_at.is_some_and(|end_at| end_at <= now) {
                 return match self.announce_end(now) {
-                    Some(bytes) => Poll::Ready(Some(bytes)),
+                    Some(bytes) => self.hand_over(bytes, 0),
                     None => self.poll_end(now),
                 };
             }
             if heartbeat_at <= now {
                 self.last_sent = now;
-                return Poll::Ready(Some(Bytes::from_static(tidings_sse::HEARTBEAT)));
+                return self.hand_over(Bytes::from_static(tidings_sse::HEARTBEAT), 0);
             }
             self.timer.as_mut().reset(due);
+        }
+    }
+
+    /// Counts bytes that are about to be returned, and the events in them. The application's own
+    /// subscriptions are not counted.
+    fn hand_over(&self, bytes: Bytes, events: u64) -> Poll<Option<Bytes>> {
+        if self.membership.is_some() {
+            let delivered = Delivered { events, bytes: bytes.len() as u64 };
+            self.hub.state.engine.counts.deliver(Driver::Pulled, delivered);
+        }
+        Poll::Ready(Some(bytes))
+    }
+
+    /// Measures how long an event took that is followed on its way.
+    fn measure(&self, frame: &Frame) {
+        let engine = &self.hub.state.engine;
+        if self.membership.is_some()
+            && frame.key().ephemeral == 0
+            && let Some(mark) = engine.feeds.sampled.at(frame.position())
+        {
+            engine.counts.record_lag(Driver::Pulled, mark.elapsed());
         }
     }
 
@@ -410,9 +435,9 @@ impl Subscription {
         else {
             return Poll::Pending;
         };
-        self.ended = true;
+        self.ended = Some(reason.into());
         let retry_millis = jittered_millis(self.hub.state.engine.settings.retry_millis);
-        Poll::Ready(Some(reason.notice().encode(self.sent, Some(retry_millis))))
+        self.hand_over(reason.notice().encode(self.sent, Some(retry_millis)), 0)
     }
 }
 
@@ -433,10 +458,14 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        let engine = &self.hub.state.engine;
         if self.is_to_end.is_some() {
-            self.hub.state.engine.endings.remove_pulled(&self.reader.connection);
+            engine.endings.remove_pulled(&self.reader.connection);
+            if self.membership.is_some() {
+                engine.counts.closed.count(self.ended.unwrap_or(CloseReason::Client));
+            }
         }
-        self.reader.leave(&self.hub.state.engine.feeds);
+        self.reader.leave(&engine.feeds);
     }
 }
 

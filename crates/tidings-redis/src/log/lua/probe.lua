@@ -4,7 +4,8 @@
 -- the topics and the text (meta without its number, and data) of the newest event that it has read
 -- or that was acknowledged to it in that epoch (or ''), the deletions that it knows of, and the
 -- canary ('' for none).
--- Returns {epochs, newest position, its number, deletions, whether a new epoch was started}.
+-- Returns {epochs, newest position, its number, deletions, whether a new epoch was started, events,
+-- bytes, position of the oldest event or '', position of the newest event or ''}.
 --
 -- The first caller starts the epoch, and the others find it: their epoch is then not the current
 -- one any more.
@@ -28,6 +29,11 @@ local function is_lost()
   local floor = call('HGET', FLOORS_AT, topics)
   local is_accounted_for = floor and not is_before(floor, id)
   return not is_accounted_for and is_before(state.forgotten, id)
+end
+
+local function end_of_log(range, from, to)
+  local entry = call(range, LOG, from, to, 'COUNT', 1)[1]
+  return entry and entry[1] or ''
 end
 
 local current = current_epoch()
@@ -56,4 +62,5 @@ end
 if canary ~= '' then
   call('XADD', NOTIFIER, 'MAXLEN', '~', 16, '*', 'canary', canary)
 end
-return {state.epochs, state.newest, int(state.number), int(state.deletions), started}
+return {state.epochs, state.newest, int(state.number), int(state.deletions), started, call('XLEN', LOG), int(state.bytes),
+  end_of_log('XRANGE', '-', '+'), end_of_log('XREVRANGE', '+', '-')}

@@ -2,7 +2,7 @@
 //! subscriber misses an event.
 
 use super::{
-    Phase, in_paused_time,
+    CloseReason, in_paused_time,
     stage::{Stage, received},
 };
 
@@ -54,7 +54,7 @@ fn a_stream_that_ends_keeps_no_page() {
         stage.hub.close();
         let slot = stage.listeners[0].key.slot as usize;
         // The rest of an event is finished first, then the closing frames begin.
-        while stage.shard.subscribers[slot].phase != Phase::Ending {
+        while !stage.shard.subscribers[slot].is_ending() {
             stage.make_room(0, 1);
             stage.settle().await;
         }
@@ -72,7 +72,7 @@ fn a_connection_is_closed_where_the_rest_of_an_event_is_too_much() {
         assert!((1..20).contains(&here), "{here}");
         for who in 0..20 {
             let key = stage.listeners[who].key;
-            stage.shard.drop_subscriber(key, &stage.hub.state.engine);
+            stage.shard.drop_subscriber(key, CloseReason::Client, &stage.hub.state.engine);
         }
         assert_eq!(stage.shard.pending_bytes, 0, "their pending bytes have been freed with them");
     });

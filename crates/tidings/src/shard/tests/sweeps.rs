@@ -154,7 +154,7 @@ fn who_leaves_takes_its_end_along() {
         let who = stage.open(ask, 0, 1 << 20).await;
         assert_eq!(stage.shard.ends.len(), 1);
         let key = stage.listeners[who].key;
-        stage.shard.drop_subscriber(key, &stage.hub.state.engine);
+        stage.shard.drop_subscriber(key, CloseReason::Client, &stage.hub.state.engine);
         assert!(stage.shard.ends.is_empty());
     });
 }

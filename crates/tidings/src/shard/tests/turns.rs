@@ -108,7 +108,7 @@ fn what_was_meant_for_somebody_who_has_left_reaches_nobody_else() {
         while stage.slice() {}
         assert_eq!(stage.shard.requests.len(), 1, "a page is on its way");
         let left = stage.listeners[who].key;
-        stage.shard.drop_subscriber(left, &stage.hub.state.engine);
+        stage.shard.drop_subscriber(left, CloseReason::Client, &stage.hub.state.engine);
         let next = stage.subscribe(&[1], &[], false, 0).await;
         let here = stage.listeners[next].key;
         assert_eq!((here.slot, here.serial == left.serial), (left.slot, false));
@@ -118,7 +118,7 @@ fn what_was_meant_for_somebody_who_has_left_reaches_nobody_else() {
         stage.shard.writable(left);
         stage.listeners[next].socket.peer().has_hung_up = true;
         stage.shard.readable(left, &stage.hub.state.engine);
-        stage.shard.drop_subscriber(left, &stage.hub.state.engine);
+        stage.shard.drop_subscriber(left, CloseReason::Client, &stage.hub.state.engine);
         assert!(stage.shard.wire(left).is_none() && stage.shard.wire(here).is_some());
         stage.make_room(next, 1 << 20);
         stage.settle().await;
