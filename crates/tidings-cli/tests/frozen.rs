@@ -42,7 +42,7 @@ async fn a_frozen_reader_is_reset_and_resumes_and_others_miss_nothing() {
 
     let is_reset = async || {
         let metrics = hub.request("GET /metrics", b"").await.unwrap().text();
-        metrics.contains("\ntidings_streams_closed_total 1\n")
+        metrics.contains("\ntidings_streams_closed_total{reason=\"slow\"} 1\n")
     };
     timeout(PATIENCE, async { while !is_reset().await {} }).await.expect("the frozen reader is reset");
     let got = frozen.rest().await.unwrap();

@@ -46,6 +46,6 @@ impl Metrics {
         exposition: Exposition,
     ) -> Result<String, fmt::Error> {
         let (counts, connections) = (Arc::clone(&self.counts), self.connections.clone());
-        exposition.render(Sources::new(hub.stats(), is_ready, counts, connections, &self.components))
+        exposition.render(Sources::new(hub, is_ready, counts, connections, &self.components))
     }
 }

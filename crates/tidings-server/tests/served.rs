@@ -76,7 +76,7 @@ async fn a_reader_that_disconnects_releases_its_permit() {
             .await
             .ok()
             .body;
-        assert!(metrics.contains("tidings_streams_closed_total 1"), "{metrics}");
+        assert!(metrics.contains("tidings_streams_closed_total{reason=\"client\"} 1"), "{metrics}");
         assert!(metrics.contains("tidings_connections_accepted_total 2"), "{metrics}");
         assert!(metrics.contains("tidings_connections_refused_total{reason=\"full\"} 0"), "{metrics}");
     }

@@ -1,5 +1,9 @@
 //! What a metric is: its description, and where its values come from.
 
+use std::time::Duration;
+
+use tidings::log::histogram::{BUCKETS, Recorded};
+
 use super::{labels::Label, sources::Sources};
 
 /// One metric, with everything that a scrape and the reference say about it.
@@ -24,7 +28,6 @@ pub(super) enum Kind {
     Counter,
     Gauge,
     /// Counts of observations by their size.
-    #[expect(dead_code, reason = "no row measures it yet: remove this with the first one")]
     Histogram,
 }
 
@@ -43,11 +46,9 @@ pub(super) enum Reading {
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Sample {
     Whole(u64),
-    #[expect(dead_code, reason = "no row measures it yet: remove this with the first one")]
     Real(f64),
     /// The sum of all observations, and how many there were up to each bound and above the bound
     /// before. The last bound is infinite.
-    #[expect(dead_code, reason = "no row measures it yet: remove this with the first one")]
     Buckets {
         sum: f64,
         counts: Vec<(f64, u64)>,
@@ -86,6 +87,12 @@ pub(super) fn whole(value: impl TryInto<u64>) -> Vec<Sample> {
 /// The samples of a metric with labels.
 pub(super) fn wholes<V: TryInto<u64>>(values: impl IntoIterator<Item = V>) -> Vec<Sample> {
     values.into_iter().map(|value| Sample::Whole(value.try_into().unwrap_or(u64::MAX))).collect()
+}
+
+/// The sample of durations, in seconds.
+pub(super) fn buckets(recorded: &Recorded) -> Sample {
+    let bounds = BUCKETS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    Sample::Buckets { sum: recorded.sum.as_secs_f64(), counts: bounds.zip(recorded.counts).collect() }
 }
 
 #[cfg(test)]

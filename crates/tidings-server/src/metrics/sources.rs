@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidings::HubStats;
+use tidings::{Hub, HubStats, Measurements};
 
 use super::counts::Counts;
 use crate::{Component, ConnectionMetrics, Figure};
@@ -11,6 +11,7 @@ use crate::{Component, ConnectionMetrics, Figure};
 #[derive(Debug)]
 pub(super) struct Sources {
     pub(super) hub: HubStats,
+    pub(super) measured: Measurements,
     pub(super) is_ready: bool,
     pub(super) counts: Arc<Counts>,
     /// None where the connections are not those of this crate.
@@ -27,7 +28,7 @@ struct ComponentFigures {
 
 impl Sources {
     pub(super) fn new(
-        hub: HubStats,
+        hub: &Hub,
         is_ready: bool,
         counts: Arc<Counts>,
         connections: Option<Arc<ConnectionMetrics>>,
@@ -38,7 +39,8 @@ impl Sources {
             name: component.name(),
             figures: component.figures(),
         });
-        Self { hub, is_ready, counts, connections, components: components.collect() }
+        let (hub, measured) = (hub.stats(), hub.measurements());
+        Self { hub, measured, is_ready, counts, connections, components: components.collect() }
     }
 
     /// The value of this metric of each component of this kind, with the component's name.

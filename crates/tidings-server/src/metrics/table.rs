@@ -3,7 +3,9 @@
 
 mod components;
 mod connections;
+mod fan_out;
 mod hub;
+mod log;
 mod streams;
 
 use super::metric::Metric;
@@ -11,6 +13,8 @@ use super::metric::Metric;
 /// The sections, in the order of the reference.
 pub(super) static SECTIONS: &[(&str, &[Metric])] = &[
     ("Hub", hub::METRICS),
+    ("Fan-out and subscribers", fan_out::METRICS),
+    ("Log, store and cluster", log::METRICS),
     ("Streams and requests", streams::METRICS),
     ("Connections", connections::METRICS),
     ("Components", components::METRICS),
@@ -35,7 +39,8 @@ mod tests {
             let name = metric.name;
             assert!(names.insert(name), "{name} is there twice");
             assert!(name.starts_with("tidings_") || name.starts_with("process_"), "{name}");
-            assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name}");
+            let is_usual = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            assert!(name.bytes().all(is_usual), "{name}");
             assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
             assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{name}: {}", metric.help);
             assert!(metric.action.ends_with('.'), "{name}: {}", metric.action);

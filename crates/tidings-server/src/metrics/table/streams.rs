@@ -16,14 +16,6 @@ pub(super) static METRICS: &[Metric] = &[
         reading: Samples(|sources| whole(sources.counts.streams_opened.value())),
     },
     Metric {
-        name: "tidings_streams_closed_total",
-        kind: Counter,
-        labels: &[],
-        help: "Streams that have ended",
-        action: "Compare its rate with that of the streams that are opened.",
-        reading: Samples(|sources| whole(sources.counts.streams_closed.value())),
-    },
-    Metric {
         name: "tidings_streams_shed_total",
         kind: Counter,
         labels: &[],
