@@ -128,6 +128,7 @@ pub(crate) struct ServeConfig {
     pub(crate) threads: usize,
     pub(crate) log: LogFormat,
     pub(crate) log_level: String,
+    pub(crate) access_log: bool,
     pub(crate) verbose: bool,
     #[cfg_attr(not(unix), expect(dead_code, reason = "no signals, no need"))]
     pub(crate) pid_file: Option<PathBuf>,
@@ -257,6 +258,7 @@ impl ServeConfig {
             threads: merged.value("threads", values::count)?,
             log: merged.value("log", str::parse)?,
             log_level: merged.value("log_level", values::log_level)?,
+            access_log: merged.value("access_log", values::truth)?,
             verbose: merged.value("verbose", values::truth)?,
             pid_file: path(&merged, "pid_file", &folder)?,
             authorize: authorize.paths(&merged, authorize_secs, hub_path)?,

@@ -10,7 +10,7 @@
 
 use std::convert::Infallible;
 
-use axum::{body::Body, response::IntoResponse};
+use axum::{Router, body::Body, response::IntoResponse};
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use tidings::Hub;
@@ -19,6 +19,7 @@ use tower::{Service, ServiceExt, service_fn};
 
 use crate::{
     Settings,
+    access_log::Requested,
     app::App,
     mercure, native,
     router::{forwarded, passed, routes},
@@ -46,25 +47,39 @@ where
     service_fn(move |request: Request<B>| {
         let (app, router) = (app.clone(), router.clone());
         async move {
-            match Publication::of(&app, &request) {
-                Some(Publication::Friendly) => {
-                    let answer = async |request| native::publish_one(&app, request).await.into_response();
-                    Ok(passed(&app, request, answer).await)
-                }
-                Some(Publication::Mercure) => {
-                    let answer = async |request| mercure::publish_one(&app, request).await.into_response();
-                    Ok(passed(&app, request, answer).await)
-                }
-                None => {
-                    let (parts, body) = request.into_parts();
-                    if let Some(upstream) = upstream::application_of(&app, &parts) {
-                        return Ok(forwarded(&app, upstream, parts, Body::new(body)).await);
-                    }
-                    router.oneshot(Request::from_parts(parts, Body::new(body))).await
-                }
+            if !app.settings.access_log {
+                return answer(&app, router, request).await;
             }
+            let (requested, request) = Requested::of(&app, request);
+            // Boxed, so that it costs nothing where there is no log.
+            let response = Box::pin(answer(&app, router, request)).await?;
+            Ok(requested.follow(response))
         }
     })
+}
+
+async fn answer<B>(app: &App, router: Router, request: Request<B>) -> Result<Response<Body>, Infallible>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync,
+{
+    match Publication::of(app, &request) {
+        Some(Publication::Friendly) => {
+            let answer = async |request| native::publish_one(app, request).await.into_response();
+            Ok(passed(app, request, answer).await)
+        }
+        Some(Publication::Mercure) => {
+            let answer = async |request| mercure::publish_one(app, request).await.into_response();
+            Ok(passed(app, request, answer).await)
+        }
+        None => {
+            let (parts, body) = request.into_parts();
+            if let Some(upstream) = upstream::application_of(app, &parts) {
+                return Ok(forwarded(app, upstream, parts, Body::new(body)).await);
+            }
+            router.oneshot(Request::from_parts(parts, Body::new(body))).await
+        }
+    }
 }
 
 /// A request that publishes one event.

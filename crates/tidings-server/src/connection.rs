@@ -236,7 +236,10 @@ impl<S> Driver<S> {
                     return Box::pin(self.drive_http2(io, &early, peer, stopping)).await;
                 }
                 Ok(Next::End) => break None,
-                Ok(Next::Refused(refusal)) => break Some(refusal),
+                Ok(Next::Refused(refusal)) => {
+                    self.log_refused(refusal, &peer);
+                    break Some(refusal);
+                }
                 Err(error) => return tracing::debug!(%error, "a connection failed between two requests"),
             };
             // Boxed, so that an idle connection holds nothing of it.

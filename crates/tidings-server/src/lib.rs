@@ -20,6 +20,7 @@
 //! | what `POST /reload` calls | `reload` |
 //! | a limit, its default, its response | `settings` |
 //! | the text of a refusal | `problem`; load shedding: `shedding`; what the log says of it: `refusals` |
+//! | what is logged of each request | `access_log`; its route: `route` |
 //! | what all handlers share | `app` |
 //! | what is measured, and what an operator does with it | `metrics` |
 //! | requests and responses on the wire | `http1`; HTTP/2: `connection::http2` |
@@ -31,6 +32,7 @@
 mod accept;
 mod acceptor;
 mod access;
+mod access_log;
 mod apis;
 mod app;
 mod application;
@@ -64,6 +66,7 @@ mod refusals;
 mod relayed;
 mod reload;
 mod revocation;
+mod route;
 mod router;
 mod settings;
 mod shedding;

@@ -7,6 +7,7 @@
 //! will be, and a response that loses its extensions still streams.
 
 use std::{
+    any::Any,
     convert::Infallible,
     pin::Pin,
     sync::{
@@ -31,6 +32,8 @@ pub(crate) struct OpenStream {
     pub(crate) keep: StreamKeep,
     /// Where it is found when it is revoked, if it can be.
     pub(crate) listed: Option<Box<Listed>>,
+    /// What is dropped with it, if anything is.
+    pub(crate) held: Option<Box<dyn Any + Send>>,
 }
 
 /// Dropping it releases the slot and counts the stream as closed.
@@ -66,9 +69,13 @@ impl OpenStream {
         permit: P,
     ) {
         // Most streams cannot be revoked, and then nothing is kept for it.
-        let keep: Box<dyn std::any::Any + Send> = match self.listed {
+        let keep: Box<dyn Any + Send> = match self.listed {
             Some(listed) => Box::new((self.keep, permit, listed)),
             None => Box::new((self.keep, permit)),
+        };
+        let keep = match self.held {
+            Some(held) => Box::new((keep, held)),
+            None => keep,
         };
         let socket = match socket.encryption {
             Some(encryption) => Socket::encrypted(socket.stream, encryption, keep),
@@ -107,6 +114,13 @@ impl StreamHandle {
     /// The stream, unless it was taken already.
     pub(crate) fn take(&self) -> Option<Box<OpenStream>> {
         self.0.stream.lock().expect("nothing panics while it holds this").take()
+    }
+
+    /// Drops this with the stream.
+    pub(crate) fn hold(&self, held: Box<dyn Any + Send>) {
+        if let Some(stream) = &mut *self.0.stream.lock().expect("nothing panics while it holds this") {
+            stream.held = Some(held);
+        }
     }
 
     /// The client has ended its side of the connection. The body has to be polled again.

@@ -172,23 +172,25 @@ fn log_failed_credentials(summary: &Summary<Occasion>) {
 }
 
 fn log_failed_applications(summary: &Summary<FailedApplication>) {
-    log_failures(
-        summary,
-        "an application has not decided about streams, which were refused; url and cause are those of the last one",
+    let FailedApplication { url, cause } = &summary.last;
+    tracing::warn!(
+        count = summary.count(),
+        reasons = summary.reasons(),
+        url,
+        cause = %cause.escape_debug(),
+        "an application has not decided about streams, which were refused; url and cause are those of the last one"
     );
 }
 
 fn log_failed_upstream(summary: &Summary<FailedApplication>) {
-    log_failures(
-        summary,
-        "requests have no response of the application; url and cause are those of the last one",
-    );
-}
-
-fn log_failures(summary: &Summary<FailedApplication>, message: &str) {
     let FailedApplication { url, cause } = &summary.last;
-    let cause = cause.escape_debug();
-    tracing::warn!(count = summary.count(), reasons = summary.reasons(), url, %cause, "{message}");
+    tracing::warn!(
+        count = summary.count(),
+        reasons = summary.reasons(),
+        url,
+        cause = %cause.escape_debug(),
+        "requests have no response of the application; url and cause are those of the last one"
+    );
 }
 
 fn log_malformed_addresses(summary: &Summary<Occasion>) {

@@ -23,14 +23,22 @@ pub(crate) struct Tunnel(Arc<Mutex<Option<TunnelEnd>>>);
 /// The other end of a tunnel.
 pub(crate) struct TunnelEnd {
     /// Dropped first, so that it is given back when the other end sees the end.
-    _held: Box<dyn Any + Send>,
+    held: Box<dyn Any + Send>,
     io: TokioIo<Upgraded>,
 }
 
 impl Tunnel {
     /// `held` is dropped with the tunnel.
     pub(crate) fn to(upgraded: Upgraded, held: Box<dyn Any + Send>) -> Self {
-        Self(Arc::new(Mutex::new(Some(TunnelEnd { _held: held, io: TokioIo::new(upgraded) }))))
+        Self(Arc::new(Mutex::new(Some(TunnelEnd { held, io: TokioIo::new(upgraded) }))))
+    }
+
+    /// Drops this, too, with the tunnel.
+    pub(crate) fn hold(&self, more: Box<dyn Any + Send>) {
+        if let Some(end) = &mut *self.0.lock().expect("nothing panics while it holds this") {
+            let held = std::mem::replace(&mut end.held, Box::new(()));
+            end.held = Box::new((held, more));
+        }
     }
 
     /// The other end, unless it was taken already.

@@ -103,6 +103,9 @@ pub struct Settings {
     pub components: Vec<Arc<dyn Component>>,
     /// What `POST /reload` calls. Default: nothing; it is answered 404.
     pub reload: Option<Arc<dyn Reload>>,
+    /// Logs each request that the service of [`apis`](crate::apis) answers, with the target
+    /// `tidings::access`. Responses then name the request (`X-Request-Id`). Default: no.
+    pub access_log: bool,
     /// Makes the hub not ready once the process was asked to stop. Default: nothing does.
     pub leaving: Leaving,
 }
@@ -136,6 +139,7 @@ impl Default for Settings {
             connection_metrics: None,
             components: Vec::new(),
             reload: None,
+            access_log: false,
             leaving: Leaving::default(),
         }
     }

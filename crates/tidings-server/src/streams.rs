@@ -130,7 +130,7 @@ pub(crate) async fn open(
         Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
     };
     let keep = StreamKeep::new(slot, &app.metrics.counts);
-    let handle = StreamHandle::of(OpenStream { subscription, keep, listed });
+    let handle = StreamHandle::of(OpenStream { subscription, keep, listed, held: None });
     let mut response = (headers, Body::new(handle.body())).into_response();
     response.extensions_mut().insert(handle);
     Ok(response)

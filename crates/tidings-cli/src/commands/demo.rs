@@ -67,7 +67,7 @@ impl Demo {
         }
         LogFilter::start(LogFormat::Text, LOG_LEVEL)?;
         for warning in unknown_variables(&[]) {
-            tracing::warn!("{warning}");
+            tracing::warn!("configuration: {warning}");
         }
         let hosts = self.allow_host.into_iter().collect();
         block_on(Builder::new_multi_thread(), chat(self.listen, hosts, keeping))

@@ -117,7 +117,7 @@ impl Serve {
         drop(rules);
         let log = LogFilter::start(config.log, &config.log_level)?;
         for warning in warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!("configuration: {warning}");
         }
         warn_of_readable(&config.secret_files);
         let parts = Parts { sources, tls, log, application };
@@ -274,6 +274,7 @@ fn server_settings(config: &ServeConfig, default_topics: Vec<Matcher>) -> Settin
     settings.responses_bytes_max = config.responses_bytes_max;
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
+    settings.access_log = config.access_log;
     settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);
     settings.upstream = config.upstream.as_ref().map(UpstreamConfig::handle);
     settings
@@ -293,6 +294,7 @@ fn connection_settings(config: &ServeConfig) -> ConnectionSettings {
         dead_peer_secs: config.dead_peer_secs,
         response_secs: config.response_secs,
         drain_secs: config.drain_secs,
+        access_log: config.access_log,
     }
 }
 
@@ -349,7 +351,7 @@ fn check_proxies(config: &ServeConfig, sockets: &[Socket]) -> Result<(), Failure
     Ok(())
 }
 
-/// The line that every start logs: version, addresses, store and limits.
+/// The line that every start logs: version, addresses, what is behind the hub, credentials and limits.
 fn log_start(
     config: &ServeConfig,
     addresses: &[LocalAddress],
@@ -368,7 +370,11 @@ fn log_start(
         address = %shown(addresses),
         admin_address = (!admin_addresses.is_empty()).then(|| tracing::field::display(shown(admin_addresses))),
         config_file = config.file_name(),
+        tls = !config.certificates.is_empty(),
+        public_url = config.public_url.as_ref().map(tracing::field::display),
+        upstream = config.upstream.is_some().then(|| config.shown("upstream")),
         store = config.shown("store"),
+        bridges = config.bridges.len(),
         credentials,
         anonymous = config.anonymous,
         connections_max = config.connections_max,

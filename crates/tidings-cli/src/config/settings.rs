@@ -426,6 +426,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
          info,tidings_server=debug; RUST_LOG overrides it",
         Is(LOG_LEVEL),
     ),
+    flag(
+        "access_log",
+        OUTPUT,
+        "Log each request with the target tidings::access: method, route, status, duration, client, request id and trace; paths, queries \
+         and headers are left out",
+    ),
     Setting { short: Some('v'), ..flag("verbose", OUTPUT, "Print each event") },
     text(
         "pid_file",

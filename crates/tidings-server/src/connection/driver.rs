@@ -20,7 +20,8 @@ use super::{
     settings::ConnectionSettings,
 };
 use crate::{
-    http1::{RequestBody, RequestLimits},
+    access_log::{self, FromTrustedProxy},
+    http1::{Refusal, RequestBody, RequestLimits},
     limit_log::LimitLog,
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) limits: RequestLimits,
     pub(super) dead_peer: Duration,
     pub(crate) response_time: Duration,
+    pub(super) access_log: bool,
     /// Otherwise each request is marked with [`NoCapacity`], and is the last one of its connection.
     pub(crate) has_capacity: bool,
     pub(crate) admission: Arc<Admission>,
@@ -66,6 +68,7 @@ impl<S> Driver<S> {
             limits,
             dead_peer: Duration::from_secs(settings.dead_peer_secs),
             response_time: Duration::from_secs(settings.response_secs),
+            access_log: settings.access_log,
             has_capacity: true,
             admission: Arc::new(Admission::with_limits(
                 settings.requests_arriving_max,
@@ -97,6 +100,7 @@ impl<S> Driver<S> {
             },
             dead_peer: self.dead_peer,
             response_time: self.response_time,
+            access_log: self.access_log,
             has_capacity: false,
             admission: Arc::new(Admission::with_limits(
                 REJECTED_INCOMPLETE_MAX,
@@ -109,6 +113,13 @@ impl<S> Driver<S> {
             metrics: Arc::clone(&self.metrics),
         };
         Self { service: self.service.clone(), shared: Arc::new(shared) }
+    }
+
+    /// Logs a request that no handler sees.
+    pub(super) fn log_refused(&self, refusal: Refusal, peer: &Peer) {
+        if self.access_log {
+            access_log::refused(peer.address(), refusal);
+        }
     }
 
     /// Has the service answer one request.
@@ -131,6 +142,9 @@ impl<S> Driver<S> {
                 extensions.insert(peer.unknown_client())
             }
         };
+        if self.access_log && peer.is_trusted_proxy() {
+            request.extensions_mut().insert(FromTrustedProxy);
+        }
         if !self.has_capacity {
             request.extensions_mut().insert(NoCapacity);
         }

@@ -191,6 +191,7 @@ impl<S> Driver<S> {
         let progress = spawner.announce();
         if let Err(refusal) = check::check(&request, FRAGMENT_MARK) {
             self.metrics.count_refusal(refusal);
+            self.log_refused(refusal, peer);
             return Box::pin(ready_with(Ok(refused(refusal, progress))));
         }
         // A body may take its time, and need not be waited for by others.

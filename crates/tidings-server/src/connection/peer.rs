@@ -20,18 +20,24 @@ pub(crate) struct Peer {
     address: ClientAddress,
     /// Whether it is a trusted proxy that states the addresses of its clients.
     states_clients: bool,
+    is_trusted_proxy: bool,
     listener: Arc<ListenerSettings>,
 }
 
 impl Peer {
     pub(crate) fn new(address: ClientAddress, listener: Arc<ListenerSettings>) -> Self {
-        let states_clients = listener.client_address != ClientAddressSource::Peer
+        let is_trusted_proxy = listener.client_address != ClientAddressSource::Peer
             && listener.trusted_proxies.contains(address);
-        Self { address, states_clients, listener }
+        Self { address, states_clients: is_trusted_proxy, is_trusted_proxy, listener }
     }
 
     pub(crate) fn address(&self) -> ClientAddress {
         self.address
+    }
+
+    /// Whether the connection is that of a trusted proxy, which may or may not state its clients.
+    pub(crate) fn is_trusted_proxy(&self) -> bool {
+        self.is_trusted_proxy
     }
 
     /// Whether the connection has to begin with a PROXY header.

@@ -50,6 +50,9 @@ pub struct ConnectionSettings {
     /// Seconds that responses are given to end when the server stops. Default 10. What is left is
     /// cut.
     pub drain_secs: u64,
+    /// Whether requests that are refused before a handler sees them are logged, with the target
+    /// `tidings::access`. Default: no.
+    pub access_log: bool,
 }
 
 impl Default for ConnectionSettings {
@@ -66,6 +69,7 @@ impl Default for ConnectionSettings {
             dead_peer_secs: DEAD_PEER_DEFAULT.as_secs(),
             response_secs: 60,
             drain_secs: 10,
+            access_log: false,
         }
     }
 }
