@@ -103,6 +103,8 @@ inBrowsers('random accidents', (browser, name) => {
         await published.more(EVENTS);
         await tab.goBack();
         await live(tab);
+        const missed = published.last();
+        await waitFor(tab, (missed) => window.kept.arrivals.at(-1)?.[0] >= missed, missed);
       },
       async restart() {
         await hub.kill();

@@ -34,6 +34,6 @@ export function parser(onBlock: OnBlock, onRetry?: (millis: number) => void): (c
     const lines = (rest + text).split(/\r\n?|\n/);
     rest = lines.pop()!;
     lines.forEach(take);
-    if (rest.length + data.length > LENGTH_MAX) throw new Error('An event of the stream is too long');
+    if (rest.length + data.length > LENGTH_MAX) throw new Error('An event is too long');
   };
 }

@@ -98,6 +98,8 @@ export function connection(
       want();
       const hold = () =>
         new Promise<unknown>((release) => {
+          // It may have left while the lock was on its way.
+          if (signal.aborted) return release(null);
           signal.onabort = release;
           lead();
         });
