@@ -47,7 +47,7 @@ test: setup ## Install what tests need (asks before Debian packages), then run e
 	$(CARGO) build --locked -p tidings-cli
 	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python
 	tests/node_modules/.bin/tsc -p clients/js
-	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site ../clients/node/test/*.test.mjs ../clients/js/test/*.test.mjs
+	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site operate ../clients/node/test/*.test.mjs ../clients/js/test/*.test.mjs
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check
