@@ -10,6 +10,7 @@ export const AS_BROWSER = { Accept: 'text/event-stream', 'Cache-Control': 'no-ca
 
 export class Stream {
   #request;
+  #response;
   /** Received events, as `{ type, id, data }`; then `{ ended: true }` when the connection has ended. */
   received = new Journal();
 
@@ -21,6 +22,7 @@ export class Stream {
     const [response] = await once(stream.#request, 'response');
     stream.status = response.statusCode;
     stream.headers = response.headers;
+    stream.#response = response;
     stream.#take(response);
     return stream;
   }
@@ -42,6 +44,12 @@ export class Stream {
 
   close() {
     this.#request.destroy();
+  }
+
+  /** Stays connected, and reads nothing more. */
+  stopReading() {
+    this.#response.pause();
+    this.#response.socket.pause();
   }
 
   #take(response) {
