@@ -12,6 +12,7 @@ use tidings::{
     NewEvent, Validator,
     log::{Batch, Clock, Log, SegmentLog, SegmentSettings},
 };
+use tidings_testkit::{EventStream, Hub};
 use tokio::sync::Mutex;
 
 /// One test at a time: a process that another test starts holds the locks of this one for a moment,
@@ -127,6 +128,35 @@ async fn a_store_in_use_can_be_inspected_and_not_repaired() {
     let repaired = tidings(&["store", "repair", path, "/nowhere"]);
     assert_eq!(repaired.status.code(), Some(1));
     assert_eq!(stderr(&repaired), format!("error: {path}: a hub uses it; stop the hub first\n"));
+}
+
+/// A hub serves while its store is backed up; another hub serves the copy.
+#[tokio::test]
+async fn a_hub_on_a_backup_continues_and_reports_what_it_does_not_have() {
+    let _turn = TURN.lock().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (store, copy) = (directory.path().join("store"), directory.path().join("copy"));
+    let paths = [&store, &copy].map(|path| path.to_str().unwrap().to_owned());
+    let hub = Hub::serve(&["--store", &paths[0]]).await.unwrap();
+    hub.publish("chat", "before").await.unwrap();
+    let backed_up = tidings(&["store", "backup", &paths[0], &paths[1]]);
+    assert!(backed_up.status.success(), "{}", stderr(&backed_up));
+    assert_eq!(stdout(&backed_up), format!("1 events copied to {}\n", paths[1]));
+    let missed = hub.publish("chat", "after the backup").await.unwrap().text();
+    let missed: serde_json::Value = serde_json::from_str(&missed).unwrap();
+    drop(hub);
+
+    let restored = Hub::serve(&["--store", &paths[1]]).await.unwrap();
+    restored.publish("chat", "after the restore").await.unwrap();
+    let mut all = EventStream::open(restored.address(), "/topics/chat?since=earliest").await.unwrap();
+    for data in ["before", "after the restore"] {
+        assert_eq!(all.next().await.unwrap().data, data);
+    }
+    let since = format!("/topics/chat?since={}", missed["id"].as_str().unwrap().trim_start_matches('#'));
+    let mut ahead = EventStream::open(restored.address(), &since).await.unwrap();
+    let gap = ahead.next().await.unwrap();
+    assert!(gap.event_type == "tidings" && gap.data.contains("\"kind\":\"gap\""), "{gap:?}");
+    assert_eq!(ahead.next().await.unwrap().data, "after the restore");
 }
 
 #[tokio::test]

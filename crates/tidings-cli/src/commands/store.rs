@@ -1,4 +1,4 @@
-//! `tidings store`: inspects, verifies and repairs a store in a directory.
+//! `tidings store`: inspects, verifies, repairs and backs up a store in a directory.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tidings_log::{
     Cursor, Timestamp,
-    segment::tools::{self, Finding, Inspection, SegmentInspection},
+    segment::tools::{self, Copied, Finding, Inspection, SegmentInspection, ToolError},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     output::{print_foreign, print_line},
 };
 
-/// Inspect, verify or repair a store in a directory
+/// Inspect, verify, repair or back up a store in a directory
 #[derive(Args, Debug)]
 pub(super) struct Store {
     #[command(subcommand)]
@@ -54,6 +54,17 @@ enum StoreCommand {
         #[arg(value_name = "TO")]
         to: PathBuf,
     },
+    /// Copy a store into a new directory, with everything that was acknowledged before the copy
+    /// began. Works while a hub uses it. A hub that is started with the copy begins a new epoch, so
+    /// readers that know newer events get a gap; exit code 1 if DIR is damaged
+    Backup {
+        /// The directory of the store
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// The new directory; it must be empty or not exist
+        #[arg(value_name = "TO")]
+        to: PathBuf,
+    },
 }
 
 impl Store {
@@ -61,7 +72,12 @@ impl Store {
         match self.command {
             StoreCommand::Inspect { directory, json } => inspect(&directory, json),
             StoreCommand::Verify { directory, json } => verify(&directory, json),
-            StoreCommand::Repair { directory, to } => repair(&directory, &to),
+            StoreCommand::Repair { directory, to } => {
+                copy(&to, |report| tools::repair(&directory, &to, report))
+            }
+            StoreCommand::Backup { directory, to } => {
+                copy(&to, |report| tools::backup(&directory, &to, report))
+            }
         }
     }
 }
@@ -186,10 +202,13 @@ fn verify(directory: &Path, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn repair(directory: &Path, to: &Path) -> Result<(), Failure> {
+fn copy(
+    to: &Path,
+    copy: impl FnOnce(&mut dyn FnMut(Finding)) -> Result<Copied, ToolError>,
+) -> Result<(), Failure> {
     let mut printed = Ok(());
     let mut found = 0;
-    let repaired = tools::repair(directory, to, |finding| {
+    let copied = copy(&mut |finding| {
         found += 1;
         if printed.is_ok() {
             printed = print_foreign(&shown(&finding));
@@ -197,13 +216,13 @@ fn repair(directory: &Path, to: &Path) -> Result<(), Failure> {
     })
     .map_err(Failure::runtime)?;
     printed?;
-    print_line(&format!("{} events copied to {}", repaired.events, to.display()))?;
+    print_line(&format!("{} events copied to {}", copied.events, to.display()))?;
     if found == 0 {
         return Ok(());
     }
     Err(Failure::runtime(format!(
         "{} acknowledged events are lost; subscribers that miss them get a gap notice",
-        repaired.lost
+        copied.lost
     )))
 }
 

@@ -1,11 +1,11 @@
-//! Inspecting, verifying and repairing a log without opening it.
+//! Inspecting, verifying, repairing and backing up a log without opening it.
 //!
 //! Nothing here changes the inspected directory or creates a log in it. A log in use can be
-//! inspected and verified: data that is being written counts as unfinished, files that are freed
+//! inspected, verified and backed up: data that is being written counts as unfinished, files that are freed
 //! meanwhile are skipped. Repairing needs a log that is not in use.
 
+mod copying;
 mod files;
-mod repair;
 
 use std::{
     io,
@@ -13,12 +13,12 @@ use std::{
 };
 
 use self::{
+    copying::{Copying, new_directory},
     files::{Files, ReadSegment, ToolFailure},
-    repair::{Repair, new_directory},
 };
 use super::{
     deletions::Deletions,
-    disk::Disk,
+    disk::{Disk, RealDisk},
     index_file,
     new_segment::read_deletions,
     segment_file::{Segment, SegmentName},
@@ -26,9 +26,9 @@ use super::{
 };
 use crate::{EpochStart, Timestamp};
 
-pub use self::{files::Finding, repair::Repaired};
+pub use self::{copying::Copied, files::Finding};
 
-/// Why a log cannot be inspected, verified or repaired.
+/// Why a log cannot be inspected, verified or copied.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", directory.display())]
 pub struct ToolError {
@@ -103,26 +103,24 @@ pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
         let mut segments = Vec::new();
         let mut deletions = Deletions::default();
         deletions.serial = front.deletions_done_through;
-        for (name, _) in files.segments() {
-            match files.summary(name, &mut deletions) {
-                Ok((segment, lost)) => {
+        let mut last_before = files.first_known;
+        for (listed, _) in files.segments() {
+            match files.current(listed, |name| files.summary(name, &mut deletions)) {
+                Ok(Some((segment, lost))) => {
+                    let before = last_before.and_then(|last| missing(last, segment.first));
+                    damage.extend(before.map(|(finding, _)| finding));
                     if lost > 0 {
-                        damage.push(Finding::of(&name.log(), None, format!("{lost} events are lost")));
+                        damage.push(Finding::of(&segment.file, None, format!("{lost} events are lost")));
                     }
+                    last_before = Some(segment.last);
                     segments.push(segment);
                 }
-                Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok(None) => last_before = files.hidden_through_now()?.max(last_before),
                 Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
-                    damage.push(Finding::of(&name.log(), Some(0), "the header is damaged"));
+                    damage.push(Finding::of(&listed.log(), Some(0), "the header is damaged"));
                 }
                 Err(other) => return Err(other),
             }
-        }
-        let mut last_before = files.first_known;
-        for segment in &segments {
-            let lost = last_before.and_then(|last| missing(last, segment.first));
-            damage.extend(lost.map(|(finding, _)| finding));
-            last_before = Some(segment.last);
         }
         damage.extend(files.lost_deletion(deletions.serial));
         Ok(Inspection {
@@ -153,13 +151,15 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
         }
         let mut last_before = files.first_known;
         let mut newest_deletion = files.front.deletions_done_through;
-        for (name, next) in files.segments() {
+        for (listed, next) in files.segments() {
             let mut findings = Vec::new();
-            let read = match files.read_through(name, next, &mut verified, &mut findings) {
-                Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => continue,
-                read => read?,
+            let read =
+                files.current(listed, |name| files.read_through(name, next, &mut verified, &mut findings))?;
+            let Some(read) = read else {
+                last_before = files.hidden_through_now()?.max(last_before);
+                continue;
             };
-            if let Some((finding, count)) = last_before.and_then(|last| missing(last, name.first)) {
+            if let Some((finding, count)) = last_before.and_then(|last| missing(last, listed.first)) {
                 verified.lost += count;
                 found(&mut verified, finding);
             }
@@ -181,21 +181,54 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
 /// Copies every undamaged event of a log into a new directory, where it keeps its position, id and
 /// time. Lost events are reported here, and as a gap to readers that pass them. Deletions are kept
 /// if they are known.
-pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result<Repaired, ToolError> {
-    look(from, |files| {
+pub fn repair(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result<Copied, ToolError> {
+    copy(from, to, |files, output| {
         if files.is_in_use {
             return Err(ToolFailure::InUse);
         }
-        let output = new_directory(to)?;
         files.damage.iter().cloned().for_each(&mut report);
-        let mut repair = Repair::new(&files, &output);
+        let mut copying = Copying::new(files, output()?);
         for (name, next) in files.segments() {
-            repair.copy(name, next, &mut report)?;
+            copying.copy(name, next, &mut report)?;
         }
-        files.lost_deletion(repair.newest_deletion).into_iter().for_each(&mut report);
-        repair.finish()
+        files.lost_deletion(copying.newest_deletion).into_iter().for_each(&mut report);
+        copying.finish()
     })
-    .map_err(|mut error| {
+}
+
+/// Copies a log, which a hub may be using, into a new directory: every event that had been
+/// acknowledged when this was called and has neither expired nor been deleted, with its position, id
+/// and time, and perhaps some that were appended meanwhile. A hub that is started with the copy
+/// begins a new epoch, so that nothing that it appends is mistaken for what the other hub has
+/// appended since: readers that know newer events than the copy get a gap. What is damaged in the
+/// log is reported and left out, as by [`repair`].
+///
+/// # Errors
+///
+/// If the log or the directory cannot be read or written, if the directory is not empty, and if
+/// deletions were carried out meanwhile: what was copied may then contain deleted events, so remove
+/// it and try again.
+pub fn backup(from: &Path, to: &Path, mut report: impl FnMut(Finding)) -> Result<Copied, ToolError> {
+    copy(from, to, |files, output| {
+        let mut copying = Copying::new(files, output()?);
+        copying.begin_epoch();
+        for (listed, next) in files.segments() {
+            if files.current(listed, |name| copying.copy(name, next, &mut report))?.is_none() {
+                copying.follow()?;
+            }
+        }
+        copying.follow()?;
+        copying.finish()
+    })
+}
+
+/// Copies a log into a new directory, which is made when it is asked for.
+fn copy(
+    from: &Path,
+    to: &Path,
+    copy: impl FnOnce(&Files, &dyn Fn() -> Result<RealDisk, ToolFailure>) -> Result<Copied, ToolFailure>,
+) -> Result<Copied, ToolError> {
+    look(from, |files| copy(&files, &|| new_directory(to))).map_err(|mut error| {
         if matches!(error.reason, ToolFailure::NotEmpty) {
             to.clone_into(&mut error.directory);
         }

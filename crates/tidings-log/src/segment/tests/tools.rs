@@ -1,13 +1,17 @@
-//! Inspecting and verifying a log, and repairing a damaged one.
+//! Inspecting and verifying a log, repairing a damaged one, and backing up one in use.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::{
     Entry, Timestamp,
-    segment::tools::{Finding, Repaired, Verified, inspect, repair, verify},
+    segment::tools::{Copied, Finding, Verified, backup, inspect, repair, verify},
 };
 
 fn settings() -> SegmentSettings {
@@ -156,7 +160,7 @@ async fn damage_is_reported_where_it_is_and_everything_else_is_saved() {
     let to = parent.path().join("saved");
     let mut lost = Vec::new();
     let repaired = repair(directory.path(), &to, |finding| lost.push(finding.what)).expect("saved");
-    assert_eq!(repaired, Repaired { events: verified.events, lost: 1 });
+    assert_eq!(repaired, Copied { events: verified.events, lost: 1 });
     assert_eq!(lost, ["events 21 to 21 are lost"]);
     assert_eq!(content(directory.path()), before, "nothing is changed");
     assert_eq!(findings(&to).1, [], "what was saved is whole");
@@ -215,6 +219,96 @@ async fn every_file_may_be_missing_or_without_its_beginning() {
             append(&log, "open", "it goes on").await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_log_in_use_is_backed_up_and_the_copy_begins_an_epoch() {
+    let (directory, clock, said) = filled().await;
+    let log = open(directory.path(), &clock);
+    append(&log, "open", "before").await;
+    let acknowledged = all(&log).await;
+    assert_eq!(acknowledged[..20], said);
+    let parent = tempfile::tempdir().expect("a directory");
+    let to = parent.path().join("copy");
+    let copied = backup(directory.path(), &to, |found| panic!("{found:?}")).expect("copied");
+    assert_eq!((copied.events, copied.lost), (findings(&to).0.events, 0));
+    append(&log, "open", "after, at the log").await;
+    let copy = open(&to, &clock);
+    assert_eq!(all(&copy).await, acknowledged, "with ids and times, and without what was deleted");
+    let epochs = |bounds: crate::Bounds| bounds.epochs.iter().copied().collect::<Vec<_>>();
+    let (original, begun) = (log.bounds().await.expect("bounds"), copy.bounds().await.expect("bounds"));
+    let (original, begun) = (epochs(original), epochs(begun));
+    assert_eq!(begun[..original.len()], original, "the ids of both are known");
+    assert_eq!(begun.len(), original.len() + 1);
+    append(&copy, "open", "after, at the copy").await;
+    let last = |entries: Vec<Arc<Entry>>| entries.last().expect("an event").id.clone();
+    assert_ne!(last(all(&log).await), last(all(&copy).await), "one id is never two events");
+    let refused = backup(directory.path(), &to, |_| ()).expect_err("it is not empty").to_string();
+    assert!(refused.contains("copy") && refused.contains("not empty"), "{refused}");
+}
+
+/// What a backup holds while events are appended, expire, and are deleted: all that had been
+/// acknowledged before and is still there afterwards, in its order, and nothing that had been
+/// deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_of_a_log_that_changes_are_whole() {
+    const BACKUPS: usize = 20;
+    let directory = tempfile::tempdir().expect("a directory");
+    let settings = SegmentSettings { sync: SyncLevel::Never, bytes_max: 60_000, ..settings() };
+    let log =
+        Arc::new(SegmentLog::open(directory.path(), settings.clone(), Clock::system()).expect("it opens"));
+    append(&log, "open", "the first").await;
+    let ends = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (log, ends) = (Arc::clone(&log), Arc::clone(&ends));
+        async move {
+            let mut number = 0;
+            while !ends.load(Ordering::Relaxed) {
+                let topic = if number % 5 == 0 { "secret" } else { "open" };
+                append(&log, topic, &format!("{topic}-{number}-{}", "x".repeat(100))).await;
+                number += 1;
+                if number % 300 == 0 {
+                    log.delete(&Topic::from_stored("secret").expect("a topic"), &Grants::all())
+                        .await
+                        .expect("deleted");
+                    log.compact().expect("compacted");
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let mut done = 0;
+    for _ in 0..20 * BACKUPS {
+        assert_eq!(findings(directory.path()).1, [], "what is compacted or expires meanwhile is not lost");
+        assert_eq!(inspect(directory.path()).expect("it can be read").damage, []);
+        let to = tempfile::tempdir().expect("a directory");
+        let (from, into) = (directory.path().to_owned(), to.path().to_owned());
+        let before = all(&log).await;
+        let copied = tokio::task::spawn_blocking(move || backup(&from, &into, |found| panic!("{found:?}")));
+        match copied.await.expect("no panic") {
+            Ok(_) => {}
+            Err(error) if error.to_string().contains("run the backup again") => continue,
+            Err(error) => panic!("{error}"),
+        }
+        let after = all(&log).await;
+        let copy = SegmentLog::open(to.path(), settings.clone(), Clock::system()).expect("it opens");
+        let copied = all(&copy).await;
+        assert_eq!(copy.health().await, Ok(()));
+        assert!(copied.is_sorted_by_key(|entry| entry.cursor.position));
+        for entry in before.iter().filter(|entry| after.contains(entry)) {
+            assert!(copied.contains(entry), "{entry:?} is missing");
+        }
+        let known = before.iter().chain(&after).map(|entry| entry.cursor.position).collect::<Vec<_>>();
+        let newest = *known.iter().max().expect("an event");
+        assert!(copied.iter().all(|entry| entry.cursor.position <= newest), "nothing is invented");
+        done += 1;
+        if done == BACKUPS {
+            break;
+        }
+    }
+    ends.store(true, Ordering::Relaxed);
+    writer.await.expect("no panic");
+    assert_eq!(done, BACKUPS);
 }
 
 #[test]

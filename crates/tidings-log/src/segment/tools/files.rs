@@ -18,13 +18,15 @@ use super::super::{
     survey::{Settled, Survey},
 };
 
-/// Why files cannot be looked at or repaired.
+/// Why files cannot be looked at or copied.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ToolFailure {
     #[error("there is no log in this directory")]
     NoLog,
     #[error("a hub uses it; stop the hub first")]
     InUse,
+    #[error("events were deleted while it was copied; run the backup again")]
+    Compacted,
     #[error("{}", foreign(*.0))]
     Foreign(u32),
     #[error("it is not empty; use a directory that is empty or does not exist")]
@@ -108,6 +110,37 @@ impl Files {
         let (names, _) = SegmentName::all_of(&self.names);
         let nexts = names.iter().skip(1).map(|next| Some(next.first)).chain([None]);
         names.iter().copied().zip(nexts).collect()
+    }
+
+    /// Reads a segment that was listed. In a log in use it may have been compacted since, and has
+    /// another name; or it has expired: `None`.
+    pub(super) fn current<T>(
+        &self,
+        listed: SegmentName,
+        mut read: impl FnMut(SegmentName) -> Result<T, ToolFailure>,
+    ) -> Result<Option<T>, ToolFailure> {
+        let mut name = listed;
+        loop {
+            match read(name) {
+                Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    let (names, _) = SegmentName::all_of(&self.disk.list()?);
+                    let now = names.into_iter().find(|now| now.first == name.first && *now != name);
+                    let Some(now) = now else { return Ok(None) };
+                    name = now;
+                }
+                read => return read.map(Some),
+            }
+        }
+    }
+
+    /// The file `front` as it is now, if there is one that can be used.
+    pub(super) fn front_now(&self) -> Result<Option<SavedFront>, ToolFailure> {
+        SavedFront::load(&self.disk)?.map_err(ToolFailure::Foreign)
+    }
+
+    /// Up to which event everything has expired or was deleted by now, if it is known.
+    pub(super) fn hidden_through_now(&self) -> Result<Option<u64>, ToolFailure> {
+        Ok(self.front_now()?.map(|front| front.front).max(self.first_known))
     }
 
     /// The newest event when the log was closed, if that was so and nobody has it open now.

@@ -1,4 +1,4 @@
-//! Copies the undamaged events of a log into a new directory.
+//! Copies the undamaged events of a log into a new directory: a repair, or a backup.
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
@@ -18,9 +18,9 @@ use super::{
     files::{Files, Finding, ReadSegment, ToolFailure},
 };
 
-/// The result of a repair.
+/// The result of a repair or a backup.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Repaired {
+pub struct Copied {
     /// Events that were copied.
     pub events: u64,
     /// Acknowledged events that could not be copied. Each range was reported.
@@ -41,10 +41,14 @@ pub(super) fn new_directory(directory: &Path) -> Result<RealDisk, ToolFailure> {
 }
 
 /// A log that is being copied.
-pub(super) struct Repair<'a> {
+pub(super) struct Copying<'a> {
     files: &'a Files,
-    output: &'a RealDisk,
-    repaired: Repaired,
+    output: RealDisk,
+    /// The newest state of the file `front` that was read.
+    front: SavedFront,
+    /// The last event before those that have to be there, if that is known.
+    first_known: Option<u64>,
+    copied: Copied,
     /// Deletions that are not written yet.
     deletions: Vec<DeletionRecord>,
     /// The serial number of the newest deletion that was found.
@@ -57,15 +61,18 @@ pub(super) struct Repair<'a> {
     begins_after: u64,
     /// The headers of the segments that were copied.
     headers: Vec<Header>,
+    /// The end is lost, or others may continue it: the copy begins a new epoch there.
     end_lost: bool,
 }
 
-impl<'a> Repair<'a> {
-    pub(super) fn new(files: &'a Files, output: &'a RealDisk) -> Self {
+impl<'a> Copying<'a> {
+    pub(super) fn new(files: &'a Files, output: RealDisk) -> Self {
         Self {
             files,
             output,
-            repaired: Repaired::default(),
+            front: files.front.clone(),
+            first_known: files.first_known,
+            copied: Copied::default(),
             deletions: Vec::new(),
             newest_deletion: files.front.deletions_done_through,
             lost: BTreeSet::new(),
@@ -108,7 +115,7 @@ impl<'a> Repair<'a> {
         let mut lost = Vec::new();
         // The numbers before it that no segment has any more are put in front of it.
         let first = self.newest.map_or(header.first, |newest| newest + 1);
-        let expected = self.newest.or(self.files.first_known).map_or(header.first, |known| known + 1);
+        let expected = self.newest.max(self.first_known).map_or(header.first, |known| known + 1);
         if self.newest.is_none() {
             self.begins_after = header.first - 1;
         }
@@ -132,7 +139,7 @@ impl<'a> Repair<'a> {
             match record {
                 Some(Record::Event(record)) => {
                     output.keep(record)?;
-                    self.repaired.events += 1;
+                    self.copied.events += 1;
                 }
                 _ => output.remove(number),
             }
@@ -142,9 +149,9 @@ impl<'a> Repair<'a> {
         }
         let index = output.commit(newest)?;
         out.sync_data()?;
-        index_file::write(self.output, &out_name.index(), out_header.salt, &index)?;
+        index_file::write(&self.output, &out_name.index(), out_header.salt, &index)?;
         for (from, to) in lost {
-            self.repaired.lost += to - from + 1;
+            self.copied.lost += to - from + 1;
             self.lost.insert(to);
             report(Finding::of(&log, None, format!("events {from} to {to} are lost")));
         }
@@ -153,10 +160,29 @@ impl<'a> Repair<'a> {
         Ok(())
     }
 
+    /// The copy begins a new epoch: the log itself continues, and its next events have the numbers
+    /// that those of the copy will have.
+    pub(super) fn begin_epoch(&mut self) {
+        self.end_lost = true;
+    }
+
+    /// Takes note of what a hub that uses the log has hidden since the copying began: segments of
+    /// that may be gone. Deletions must not have been carried out, because events that were copied
+    /// before may be among them.
+    pub(super) fn follow(&mut self) -> Result<(), ToolFailure> {
+        let Some(front) = self.files.front_now()? else { return Ok(()) };
+        if front.deletions_done_through != self.files.front.deletions_done_through {
+            return Err(ToolFailure::Compacted);
+        }
+        self.first_known = self.first_known.max(Some(front.front));
+        self.front = front;
+        Ok(())
+    }
+
     /// Writes what stands beside the segments.
-    pub(super) fn finish(mut self) -> Result<Repaired, ToolFailure> {
+    pub(super) fn finish(mut self) -> Result<Copied, ToolFailure> {
         let state = self.files.state.clone();
-        let mut saved = SavedFront { rules: Vec::new(), ..self.files.front.clone() };
+        let mut saved = SavedFront { rules: Vec::new(), ..self.front.clone() };
         if saved.front < self.begins_after {
             saved.front = self.begins_after;
             saved.forgotten_through = saved.forgotten_through.max(self.begins_after);
@@ -166,7 +192,7 @@ impl<'a> Repair<'a> {
             // Nobody knows who could have received it.
             saved.forgotten_through = saved.forgotten_through.max(*newest_lost);
         }
-        saved.save(self.output)?;
+        saved.save(&self.output)?;
         self.end_lost |= state.as_ref().is_none_or(|state| state.closed_at.is_some_and(|at| at > newest));
         let deletions = std::mem::take(&mut self.deletions);
         let epochs = epochs(state, &self.headers, self.end_lost, newest)?;
@@ -187,7 +213,7 @@ impl<'a> Repair<'a> {
             boot_id: None,
             epochs,
         };
-        state.save(self.output)?;
-        Ok(self.repaired)
+        state.save(&self.output)?;
+        Ok(self.copied)
     }
 }
