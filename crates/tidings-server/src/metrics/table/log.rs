@@ -135,7 +135,7 @@ pub(super) static METRICS: &[Metric] = &[
         name: "tidings_cluster_hubs",
         kind: Gauge,
         labels: &[],
-        help: "Hubs that share the store, this one included; one that was killed counts for up to 25 seconds",
+        help: "Hubs that share the store, this one included; one that has ended may count for another 25 seconds",
         action: "Alert when it differs from the number of hubs that should run.",
         reading: Samples(|sources| whole(sources.measured.cluster_hubs)),
     },
