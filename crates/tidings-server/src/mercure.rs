@@ -73,6 +73,7 @@ async fn stream_request(app: &App, parts: &Parts, access: &Access) -> Result<Str
         matchers: matchers(app, parts, access, &parameters).await?,
         start: Requested::id(&parts.headers, parameters.iter()),
         starts: Vec::new(),
+        until: None,
         format: Format::Plain,
         hello: false,
         tells_cursor: true,

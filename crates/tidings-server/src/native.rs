@@ -21,7 +21,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
-use tidings::{Format, Matcher, Requested};
+use tidings::{Format, Matcher, ParseUntilError, Requested, Until};
 use tidings_auth::{Access, TICKET_PARAMETER};
 
 use self::json::json_line;
@@ -38,7 +38,7 @@ use crate::{
     access::cover_subscription,
     app::App,
     pages,
-    problem::{Problem, excerpt},
+    problem::{Problem, excerpt, sentence},
     query::{Parameters, Plus, percent_decode},
     streams::{self, StreamRequest, nothing_named, vary_accept},
 };
@@ -47,11 +47,11 @@ use crate::{
 pub(crate) const TOPIC_PARAMETERS: [&str; 3] = ["topic", "channel", "pattern"];
 
 /// Parameters of a subscription.
-const STREAM_PARAMETERS: [&str; 7] =
-    ["topic", "channel", "pattern", "since", "format", "hello", TICKET_PARAMETER];
+const STREAM_PARAMETERS: [&str; 8] =
+    ["topic", "channel", "pattern", "since", "until", "format", "hello", TICKET_PARAMETER];
 
 /// Parameters of a subscription whose topic is in the path.
-const TOPIC_STREAM_PARAMETERS: [&str; 4] = ["since", "format", "hello", TICKET_PARAMETER];
+const TOPIC_STREAM_PARAMETERS: [&str; 5] = ["since", "until", "format", "hello", TICKET_PARAMETER];
 
 /// Parameters that existing clients add to a subscription: the id to resume from, each under its
 /// own name ([`Requested::id`]), and hints for servers that buffer.
@@ -145,7 +145,7 @@ fn access(app: &App, parts: &Parts, form: Form) -> Result<Access, Problem> {
 
 /// Refuses parameters that only apply to a stream.
 fn refuse_for_summary(parameters: &Parameters) -> Result<(), Problem> {
-    let refused = ["since", "hello"].into_iter().find(|name| parameters.contains(name));
+    let refused = ["since", "until", "hello"].into_iter().find(|name| parameters.contains(name));
     refused.map_or(Ok(()), |name| {
         Err(Problem::bad_request(
             name,
@@ -206,10 +206,17 @@ fn stream_request(
         matchers,
         start: Requested::id_or_word(&parts.headers, parameters.iter())?,
         starts: starts(parameters)?,
+        until: until(parameters)?,
         format: format(parameters)?,
         hello: parameters.switch("hello")?,
         tells_cursor: false,
     })
+}
+
+/// Where a finite read ends.
+pub(crate) fn until(parameters: &Parameters) -> Result<Option<Until>, Problem> {
+    let parsed = parameters.single("until")?.map(str::parse).transpose();
+    parsed.map_err(|error: ParseUntilError| Problem::bad_request("until", sentence(error)))
 }
 
 /// How events are written.

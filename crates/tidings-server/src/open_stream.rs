@@ -103,6 +103,11 @@ struct Shared {
     input_ended: AtomicBool,
 }
 
+/// In the extensions of a response that is a finite read: it is written like a stream and ends like
+/// any other response.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FiniteRead;
+
 impl StreamHandle {
     pub(crate) fn of(stream: OpenStream) -> Self {
         Self(Arc::new(Shared {

@@ -56,7 +56,7 @@ const PREFLIGHT_MAX_AGE_SECS: &str = "7200";
 
 /// Headers that known clients send; further ones are taken from the preflight itself.
 const REQUEST_HEADERS: &str = "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With, Datastar-Request, Idempotency-Key";
-const EXPOSED_HEADERS: &str = "Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After";
+const EXPOSED_HEADERS: &str = "Mercure-Last-Event-ID, Last-Event-ID, Link, Retry-After, Tidings-Cursor";
 
 /// Header names that a preflight may ask for, and their bytes together. Further names are not
 /// allowed, and the browser blocks the request.

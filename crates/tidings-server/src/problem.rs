@@ -308,6 +308,11 @@ impl From<Error> for Problem {
             Error::Invalid(invalid) => Self::of_matcher(&invalid),
             Error::Unavailable(unavailable) => unavailable.into(),
             Error::Since(error) => error.into(),
+            Error::UntilUnknown => Self::bad_request(
+                "until",
+                "The id of `until` is not known: it is of another log, after the end of this one, or of an event that is gone. \
+                 Use `until=now`, or a newer id.",
+            ),
             other => Self::bad_request("topic", sentence(other)),
         }
     }

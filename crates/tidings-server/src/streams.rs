@@ -13,8 +13,8 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::{
-    Error, Format, Matcher, PatternsFull, Requested, Since, Subscribe, Subscription, log::Cursor,
-    log::Position,
+    Error, EventId, Format, Matcher, PatternsFull, Requested, Since, Subscribe, Subscription, Until,
+    log::Cursor, log::Position,
 };
 use tidings_auth::Access;
 
@@ -22,7 +22,7 @@ use crate::{
     access::{client_address, expires_in, stay_within_ticket},
     app::App,
     limit_log::Limit,
-    open_stream::{OpenStream, StreamHandle, StreamKeep},
+    open_stream::{FiniteRead, OpenStream, StreamHandle, StreamKeep},
     problem::{Problem, StreamNotice},
     revocation::{Issued, Withheld},
     shedding::{retry_after_secs, shed},
@@ -36,6 +36,8 @@ pub(crate) struct StreamRequest {
     pub(crate) start: Requested,
     /// Where each matcher starts if the request has no id; empty where all start at `start`.
     pub(crate) starts: Vec<Since>,
+    /// Where a finite read ends. The hub does not need the socket of one: it is pulled like any body.
+    pub(crate) until: Option<Until>,
     pub(crate) format: Format,
     /// Begin with a `hello` notice, which names the connection.
     pub(crate) hello: bool,
@@ -105,6 +107,9 @@ pub(crate) async fn open(
         .format(request.format)
         .hello(request.hello)
         .grants(access.subscribe.clone());
+    if let Some(until) = request.until {
+        subscribe = subscribe.until(until);
+    }
     if let Some(expires_in) = expires_in(&access) {
         subscribe = subscribe.expires_in(expires_in);
     }
@@ -125,6 +130,7 @@ pub(crate) async fn open(
     if tells_cursor {
         headers.extend(resumed_from(&subscription));
     }
+    let end = subscription.end();
     let listed = match app.revocations.list(&access, issued, subscription.connection()) {
         Ok(listed) => listed,
         Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
@@ -132,7 +138,13 @@ pub(crate) async fn open(
     let keep = StreamKeep::new(slot, &app.metrics.counts);
     let handle = StreamHandle::of(OpenStream { subscription, keep, listed, held: None });
     let mut response = (headers, Body::new(handle.body())).into_response();
-    response.extensions_mut().insert(handle);
+    match end {
+        Some(end) => {
+            response.headers_mut().extend([cursor_header(&end)]);
+            response.extensions_mut().insert(FiniteRead);
+        }
+        None => drop(response.extensions_mut().insert(handle)),
+    }
     Ok(response)
 }
 
@@ -216,6 +228,12 @@ fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)
     };
     let value = HeaderValue::from_bytes(id.as_bytes()).ok()?;
     Some((HeaderName::from_static("mercure-last-event-id"), value))
+}
+
+/// The position after which a stream continues a finite read or a summary.
+pub(crate) fn cursor_header(cursor: &EventId) -> (HeaderName, HeaderValue) {
+    let value = HeaderValue::from_str(cursor.as_str()).expect("a generated id is visible ASCII");
+    (HeaderName::from_static("tidings-cursor"), value)
 }
 
 fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {

@@ -224,7 +224,7 @@ async fn an_unknown_parameter_of_a_stream_is_refused_with_the_nearest_name() {
         ("Since=5m", "Did you mean `since`?"),
         ("fromat=json", "Did you mean `format`?"),
         ("last-event-id=1", "Did you mean `Last-Event-ID`?"),
-        ("colour=red", "`since`, `format`, `hello`"),
+        ("colour=red", "`since`, `until`, `format`, `hello`"),
     ] {
         for target in [format!("/stream?topic=chat&{parameter}"), format!("/topics/chat?{parameter}")] {
             for accept in ["text/event-stream", "application/json"] {

@@ -24,6 +24,7 @@ mod private;
 mod since;
 mod stored;
 mod topic_urls;
+mod until;
 mod validate;
 
 pub use cursor::{Cursor, ParseCursorError};
@@ -38,4 +39,5 @@ pub use private::PrivateTopics;
 pub use since::{ParseSinceError, Since};
 pub use stored::StoredEvent;
 pub use topic_urls::TopicUrls;
+pub use until::{ParseUntilError, Until};
 pub use validate::{Invalid, Validator};

@@ -42,6 +42,10 @@ pub enum Error {
         "an id is where a whole subscription starts: a topic of it starts with `now`, `earliest`, the last events, or a time"
     )]
     TopicSinceId,
+    /// The id where a subscription is to [end](crate::Subscribe::until) is not known: it is of
+    /// another log, after the end of this one, or of an event that is gone.
+    #[error("the hub does not know the id where the subscription is to end; it can end with `now`")]
+    UntilUnknown,
     /// The idempotency key is not valid.
     #[error(
         "an idempotency key has 1 to 255 visible ASCII characters; that of a batch is the key of its first event, and of no other"

@@ -122,7 +122,9 @@ pub use tidings_log as log;
 #[doc(inline)]
 pub use tidings_log::{MemoryLimits, MemoryLog};
 #[doc(inline)]
-pub use tidings_topic::{ConnectionId, Event, EventId, Invalid, NewEvent, ParseSinceError, Since, Topic};
+pub use tidings_topic::{
+    ConnectionId, Event, EventId, Invalid, NewEvent, ParseSinceError, ParseUntilError, Since, Topic, Until,
+};
 
 pub use builder::HubBuilder;
 pub use error::Error;

@@ -25,6 +25,7 @@ impl IntoResponse for Error {
             | Self::NoTopics
             | Self::Since(_)
             | Self::TopicSinceId
+            | Self::UntilUnknown
             | Self::Key
             | Self::EphemeralWithKey => StatusCode::BAD_REQUEST,
             Self::Full(_) => StatusCode::INSUFFICIENT_STORAGE,

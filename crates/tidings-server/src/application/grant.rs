@@ -22,7 +22,7 @@ use crate::{
 const TIDINGS_SUBSCRIBE: HeaderName = HeaderName::from_static("tidings-subscribe");
 
 /// What it may contain.
-const PARAMETERS: [&str; 7] = ["topic", "pattern", "since", "format", "hello", "expires", "label"];
+const PARAMETERS: [&str; 8] = ["topic", "pattern", "since", "until", "format", "hello", "expires", "label"];
 
 /// Longest time after which a stream may expire: a year.
 const EXPIRES_SECS_MAX: u64 = 365 * 24 * 60 * 60;
@@ -131,6 +131,7 @@ async fn stream_request(
         matchers,
         start,
         starts: native::starts(parameters)?,
+        until: native::until(parameters)?,
         format: native::format(parameters)?,
         hello: parameters.switch("hello")?,
         tells_cursor: false,

@@ -36,7 +36,7 @@ use crate::{
         peer::Peer,
         stage::Stage,
     },
-    open_stream::{OpenStream, StreamHandle},
+    open_stream::{FiniteRead, OpenStream, StreamHandle},
     relayed::{Relayed, Tunnel, TunnelEnd},
 };
 
@@ -122,8 +122,9 @@ where
     }
 
     let framing = Framing::of(&asked.method, asked.version, &response);
-    let is_stream =
-        is_stream(response.headers()) && matches!(framing, Framing::Chunked | Framing::UntilClose);
+    let is_stream = is_stream(response.headers())
+        && response.extensions().get::<FiniteRead>().is_none()
+        && matches!(framing, Framing::Chunked | Framing::UntilClose);
     let says_close =
         asked.says_close || !driver.has_capacity || request_headers::says_close(response.headers());
     let closes = says_close

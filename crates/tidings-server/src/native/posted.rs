@@ -34,6 +34,7 @@ struct Body {
     #[serde(default)]
     pattern: OneOrMany,
     since: Option<StartOrStarts>,
+    until: Option<String>,
     format: Option<String>,
     hello: Option<bool>,
 }
@@ -89,7 +90,7 @@ fn read(headers: &HeaderMap, body: &[u8]) -> Result<Parameters, Problem> {
         return Err(Problem::bad_request("since", detail));
     }
     let hello = body.hello.map(|hello| hello.to_string());
-    for (name, text) in [("since", start), ("format", body.format), ("hello", hello)] {
+    for (name, text) in [("since", start), ("until", body.until), ("format", body.format), ("hello", hello)] {
         pairs.extend(text.map(|text| (name.to_owned(), text)));
     }
     Ok(pairs.into_iter().collect())

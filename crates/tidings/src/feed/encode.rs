@@ -101,6 +101,8 @@ pub(crate) enum Notice {
     },
     /// The server is about to end this stream, and the client reconnects.
     Reconnect { reason: &'static str },
+    /// The end of a finite read: everything up to its end has been sent.
+    End,
     /// The credential of this subscriber expires soon.
     Expiring { remaining_secs: u64 },
     /// The credential of this subscriber has expired: the stream ends, and needs another credential.

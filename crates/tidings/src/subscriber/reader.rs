@@ -58,17 +58,15 @@ pub(crate) enum Step {
 }
 
 impl Reader {
-    /// A reader that receives events from now on. Fails where the limit of
-    /// patterns allows no feed for one of its patterns.
-    pub(crate) fn join(
+    /// A reader of history, which receives nothing from feeds.
+    pub(crate) fn of_history(
         feeds: &Feeds,
         filter: Arc<Filter>,
         format: Format,
         connection: ConnectionId,
-        waker: &Arc<AtomicWaker>,
-    ) -> Result<Self, PatternsFull> {
+    ) -> Self {
         let LivePlace { log: place, ephemeral } = feeds.routed();
-        let mut reader = Self {
+        Self {
             filter,
             format,
             connection,
@@ -79,7 +77,19 @@ impl Reader {
             looked_in: place.epoch,
             stages: None,
             waits_for_epoch: false,
-        };
+        }
+    }
+
+    /// A reader that receives events from now on. Fails where the limit of
+    /// patterns allows no feed for one of its patterns.
+    pub(crate) fn join(
+        feeds: &Feeds,
+        filter: Arc<Filter>,
+        format: Format,
+        connection: ConnectionId,
+        waker: &Arc<AtomicWaker>,
+    ) -> Result<Self, PatternsFull> {
+        let mut reader = Self::of_history(feeds, filter, format, connection);
         let filter = Arc::clone(&reader.filter);
         for matcher in &filter.matchers {
             match feeds.join(matcher, format, waker) {
@@ -111,9 +121,14 @@ impl Reader {
         led
     }
 
-    /// Continues from the log, where some of the matchers start later than others.
+    /// Continues from the log, where some of the matchers start later than others, or all end.
     pub(crate) fn begin_with(&mut self, stages: Option<Box<Stages>>) {
         self.stages = stages;
+    }
+
+    /// Whether history remains to be read before anything of the feeds.
+    pub(crate) fn has_stages(&self) -> bool {
+        self.stages.is_some()
     }
 
     /// Leaves the feeds.
@@ -201,13 +216,15 @@ impl Reader {
     /// What a replay has to know to read the next page.
     pub(crate) fn replay_request(&self, feeds: &Feeds) -> ReplayRequest {
         let stage = self.stages.as_ref().map(|stages| stages.current());
+        let end = self.stages.as_ref().and_then(|stages| stages.end());
         ReplayRequest {
             filter: Arc::clone(stage.map_or(&self.filter, |stage| &stage.filter)),
             until: stage.map(|stage| stage.until),
             format: self.format,
             connection: self.connection,
             place: self.place,
-            routed: feeds.routed().log,
+            // A finite read may end after what was routed by now.
+            routed: end.unwrap_or_else(|| feeds.routed().log),
             reported: self.reported,
             requested: None,
             gap: None,

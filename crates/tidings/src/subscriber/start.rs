@@ -1,11 +1,12 @@
-//! Where a new subscription starts: from the start of a request to a position in the log.
+//! Where a new subscription starts, and where a finite read ends: from what a request says to
+//! positions in the log.
 
 use std::{sync::Arc, time::SystemTime};
 
 use tidings_log::{Bounds, Cursor, Located, Log, Position, Unavailable};
-use tidings_topic::{EventId, Filter, Since, Validator};
+use tidings_topic::{EventId, Filter, Since, Until, Validator};
 
-use crate::{feed::encode::GapReason, subscriber::stages::Stages};
+use crate::{error::Error, feed::encode::GapReason, subscriber::stages::Stages};
 
 /// Bytes of the log that `since=-50` searches at most. Fewer events than requested are found when
 /// they are further back.
@@ -83,31 +84,75 @@ pub(crate) async fn find(
     })
 }
 
-/// Finds where each group of matchers starts, and the order in which history is read for them.
-pub(crate) async fn find_all(
+/// Finds the position where a finite read ends; `None` if its id is not known.
+async fn find_end(
+    log: &dyn Log,
+    validator: &Validator,
+    until: &Until,
+    filter: &Filter,
+) -> Result<Option<Cursor>, Unavailable> {
+    let (bounds, position) = match until {
+        Until::Now => {
+            let bounds = log.bounds().await?;
+            let newest = bounds.newest;
+            (bounds, Some(newest))
+        }
+        Until::Id(id) if !id.starts_with('#') => resolve(log, validator, id, filter).await?,
+        Until::Id(id) => {
+            let bounds = log.bounds().await?;
+            let located = Cursor::parse(id).map(|cursor| bounds.epochs.locate(cursor, bounds.newest));
+            let position = match located {
+                Ok(Located::Here(position) | Located::Earlier(position)) => Some(position),
+                Ok(Located::Unknown) | Err(_) => None,
+            };
+            (bounds, position)
+        }
+    };
+    Ok(position.map(|position| Cursor { epoch: bounds.epochs.current().epoch, position }))
+}
+
+/// The positions of a subscription.
+#[derive(Debug)]
+pub(crate) struct Range {
+    /// The first start.
+    pub(crate) start: Start,
+    /// The order in which history is read.
+    pub(crate) stages: Option<Box<Stages>>,
+    /// Where a finite read ends.
+    pub(crate) end: Option<Cursor>,
+}
+
+/// Finds where each group of matchers starts, and where all end.
+pub(crate) async fn find_range(
     log: &dyn Log,
     validator: &Validator,
     groups: &[(Since, Arc<Filter>)],
-) -> Result<(Start, Option<Box<Stages>>), Unavailable> {
+    until: Option<&Until>,
+) -> Result<Range, Error> {
     for _ in 0..LOOKUPS_MAX {
+        let mut end = None;
+        if let Some(until) = until {
+            let (_, filter) = &groups[0];
+            end = Some(find_end(log, validator, until, filter).await?.ok_or(Error::UntilUnknown)?);
+        }
         let mut starts = Vec::new();
         for (since, filter) in groups {
             starts.push((find(log, validator, since, filter).await?, filter));
         }
         // The log may lose its end between two of these.
         let epoch = starts[0].0.place.epoch;
-        if starts.iter().all(|(start, _)| start.place.epoch == epoch) {
+        let is_here = |cursor: &Cursor| cursor.epoch == epoch;
+        if starts.iter().all(|(start, _)| is_here(&start.place)) && end.as_ref().is_none_or(is_here) {
             starts.sort_by_key(|(start, _)| start.place.position);
-            let stages =
-                Stages::new(epoch, starts.iter().map(|(start, filter)| (start.place.position, *filter)));
+            let places = starts.iter().map(|(start, filter)| (start.place.position, *filter));
+            let stages = Stages::new(epoch, places, end.map(|end| end.position));
             let at_end = starts.iter().all(|(start, _)| start.at_end);
             let (first, _) = starts.swap_remove(0);
-            return Ok((Start { at_end, ..first }, stages));
+            return Ok(Range { start: Start { at_end, ..first }, stages, end });
         }
     }
-    Err(Unavailable(format!(
-        "the log lost events {LOOKUPS_MAX} times during the lookup of a start; try again"
-    )))
+    let reason = format!("the log lost events {LOOKUPS_MAX} times during the lookup of a start; try again");
+    Err(Unavailable(reason).into())
 }
 
 /// Looks up a publisher's own id, and the bounds at that time. The id of an event that the

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidings_topic::{Filter, Grants, Matcher, ParseSinceError, Since};
+use tidings_topic::{Filter, Grants, Matcher, ParseSinceError, Since, Until};
 
 use crate::{error::Error, feed::encode::Format, hub::Hub};
 
@@ -30,6 +30,7 @@ pub struct Subscribe {
     /// Topics to be added to the grants.
     granted: Vec<String>,
     pub(crate) since: Since,
+    pub(crate) until: Option<Until>,
     pub(crate) format: Format,
     pub(crate) hello: bool,
     pub(crate) label: Option<String>,
@@ -122,6 +123,36 @@ impl Subscribe {
     #[must_use]
     pub fn since(mut self, since: Since) -> Self {
         self.since = since;
+        self
+    }
+
+    /// Where to end: the subscription then is a finite read. It ends, after a notice of kind `end`
+    /// with the id of its end, when everything from its start to there has been sent; nothing is
+    /// received live, and [`Hub::presence`] does not count it.
+    ///
+    /// An end before the start is a read without events. An id that the hub does not know is
+    /// [`Error::UntilUnknown`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tidings::Error> {
+    /// use futures_util::StreamExt;
+    /// use tidings::{Hub, NewEvent, Since, Subscribe, Until};
+    ///
+    /// let hub = Hub::in_memory().await;
+    /// hub.publish(NewEvent::new("chat", "hello")).await?;
+    /// let request = Subscribe::topics(["chat"]).since(Since::Earliest).until(Until::Now);
+    /// let subscription = hub.subscribe(request).await?;
+    /// let end = subscription.end().expect("it is finite");
+    /// let read: Vec<_> = subscription.collect().await;
+    /// assert_eq!(read.len(), 3, "the preface, the event and the notice");
+    /// let next = Subscribe::topics(["chat"]).since(Since::Id(end.to_string())).until(Until::Now);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn until(mut self, until: Until) -> Self {
+        self.until = Some(until);
         self
     }
 

@@ -37,7 +37,7 @@ use crate::{
     subscriber::end::End,
     subscriber::parts::Parts,
     subscriber::reader::{Reader, Step},
-    subscriber::start::{self, Start},
+    subscriber::start::{self, Range, Start},
     subscriber::subscribe::{Checked, Subscribe},
 };
 
@@ -46,7 +46,8 @@ use crate::{
 ///
 /// It ends, after a notice of kind `reconnect`, when the hub closes or at its maximum age, and
 /// after one of kind `expired` when its credential expires, which one of kind `expiring` announces,
-/// and after one of kind `revoked` by [`Hub::end`]. Dropping it ends the subscription.
+/// and after one of kind `revoked` by [`Hub::end`]. A [finite read](Subscribe::until) ends after one
+/// of kind `end`. Dropping it ends the subscription.
 pub struct Subscription {
     /// Also keeps the hub alive.
     hub: Hub,
@@ -64,6 +65,8 @@ pub struct Subscription {
     /// Why the stream has ended, if it has.
     ended: Option<CloseReason>,
     ends_when_caught_up: bool,
+    /// Where a finite read ends.
+    end: Option<Box<Cursor>>,
     /// Whether it is to end; there once it has been polled, and can be woken.
     is_to_end: Option<Arc<AtomicBool>>,
     /// Reports that this subscriber has disconnected when it is dropped.
@@ -128,7 +131,8 @@ impl Subscription {
         let Checked { filter, starts } = request.check(&hub).await?;
         let state = &hub.state;
         let engine = &state.engine;
-        let (start, stages) = start::find_all(&*state.log, &state.validator, &starts).await?;
+        let Range { start, stages, end } =
+            start::find_range(&*state.log, &state.validator, &starts, request.until.as_ref()).await?;
         let (since, _) = &starts[0];
         let requested_id = if let Since::Id(id) = since { Some(id.clone()) } else { None };
         let has_cursor = starts.len() == 1 && matches!(since, Since::Id(_) | Since::Earliest);
@@ -136,9 +140,12 @@ impl Subscription {
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).expect("the system provides random numbers");
         let connection = ConnectionId::from_random(bits);
-        let mut reader = Reader::join(&engine.feeds, filter, request.format, connection, &waker)?;
+        let mut reader = match end {
+            None => Reader::join(&engine.feeds, filter, request.format, connection, &waker)?,
+            Some(_) => Reader::of_history(&engine.feeds, filter, request.format, connection),
+        };
         reader.begin_with(stages);
-        let membership = (audience == Audience::Outside)
+        let membership = (audience == Audience::Outside && end.is_none())
             .then(|| state.presence.join(connection, &reader.filter.matchers, request.label));
 
         let now = Instant::now();
@@ -153,7 +160,12 @@ impl Subscription {
         let mut backlog = Backlog::default();
         backlog.control_frames.push_back(ControlFrame { place: None, bytes: preface });
 
-        let has_history = !(start.at_end && reader.begin_at_end(start.place));
+        let has_history = if end.is_some() {
+            reader.place = start.place;
+            reader.has_stages() || start.gap.is_some()
+        } else {
+            !(start.at_end && reader.begin_at_end(start.place))
+        };
         let mut subscription = Self {
             sent: reader.place,
             reader,
@@ -167,6 +179,7 @@ impl Subscription {
             resumed_from: None,
             ended: None,
             ends_when_caught_up: false,
+            end: end.map(Box::new),
             is_to_end: None,
             membership,
             hub,
@@ -191,7 +204,11 @@ impl Subscription {
         self.reader.place = start.place;
         self.reader.reported = start.promises.then_some(start.place.position);
         self.sent = start.place;
-        let request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
+        let mut request = ReplayRequest { requested, gap: start.gap, ..self.replay_request() };
+        if self.end.is_some() && !self.reader.has_stages() {
+            // It ends before it starts, and only a gap is to be reported.
+            request.until = Some(start.place.position);
+        }
         let page = self.hub.state.engine.first_page(request).await?;
         if has_cursor {
             let found = start.found.filter(|_| page.gap.is_none());
@@ -242,6 +259,12 @@ impl Subscription {
         self.sent.to_event_id()
     }
 
+    /// Where a finite read ends, as a generated event id: a subscription that starts after it
+    /// receives what this one does not. `None` for a subscription that goes on.
+    pub fn end(&self) -> Option<EventId> {
+        self.end.as_ref().map(|end| end.to_event_id())
+    }
+
     /// From now on the stream ends as soon as everything due has been sent: for a client that has
     /// ended its side of the connection after its request.
     #[doc(hidden)]
@@ -264,7 +287,12 @@ impl Subscription {
         self.reader.replay_request(&self.hub.state.engine.feeds)
     }
 
-    fn take_page(&mut self, page: Replayed, hello: Option<ControlFrame>) {
+    /// Takes a page. Its end means nothing in another epoch, in which a finite read ends with the
+    /// notice of the gap.
+    fn take_page(&mut self, mut page: Replayed, hello: Option<ControlFrame>) {
+        if self.end.as_ref().is_some_and(|end| end.epoch != page.place.epoch) {
+            page = Replayed { frames: Arc::default(), place: page.from, ..page };
+        }
         self.reader.replayed(&page);
         self.backlog.take_page(page, hello);
     }
@@ -333,6 +361,11 @@ impl Subscription {
                     }
                     Poll::Pending => return self.poll_timer(context),
                 }
+            }
+            if self.end.is_some() && !self.reader.has_stages() {
+                self.ended = Some(CloseReason::Client);
+                self.sent = self.reader.place;
+                return self.hand_over(Notice::End.encode(self.sent, None), 0);
             }
             let step = self.reader.step(&self.hub.state.engine.feeds);
             self.sent = self.reader.place;

@@ -5,6 +5,7 @@ mod deleting;
 mod delivery;
 mod endings;
 mod ephemeral;
+mod finite;
 mod gaps;
 mod limits;
 mod sockets;
