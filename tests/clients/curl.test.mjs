@@ -1,7 +1,7 @@
 // curl, with the usual options.
 
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { blocks, read } from '../lib/document.mjs';
 import { atEnd } from '../lib/ending.mjs';
@@ -61,12 +61,19 @@ test('curl with prior knowledge of HTTP/2 receives and publishes, and is refused
   assert.notEqual(result.status, 0);
 });
 
-test('every command of docs/subscribing.md receives the last events, and those that follow', async (t) => {
+test('every command of docs/subscribing.md receives the last events, and those that follow if it stays connected', async (t) => {
   const hub = await Hub.start(t, 'serve');
   await hub.publish('chat', 'before');
   const commands = blocks(read('docs/subscribing.md')).filter(({ language }) => language === 'sh');
-  assert.equal(commands.length, 4);
-  const screens = commands.map(({ code }) => {
+  assert.equal(commands.length, 5);
+  const isFinite = ({ code }) => code.includes('until=now');
+  const finite = commands.filter(isFinite).map(({ code }) => code.replaceAll('http://127.0.0.1:8080', hub.origin));
+  assert.equal(finite.length, 1);
+  for (const command of finite) {
+    const response = execFileSync('sh', ['-c', command], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], timeout: 60_000 });
+    assert.match(response, /tidings-cursor: #[^]*data: before\n[^]*data: {"kind":"end"}\n\n$/);
+  }
+  const screens = commands.filter((command) => !isFinite(command)).map(({ code }) => {
     const output = new Journal();
     const command = code.replaceAll('http://127.0.0.1:8080', hub.origin).replace(/^curl /, 'exec curl -sS ');
     const child = spawn('sh', ['-c', command], { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -228,6 +228,22 @@ async fn streams_of_one_connection_each_receive_their_events_in_order() {
 }
 
 #[tokio::test]
+async fn a_finite_read_ends_its_stream() {
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    for number in ["1", "2"] {
+        client.ask(&Method::POST, "/topics/chat", &[], number).await.ok();
+    }
+    for target in ["/topics/chat?since=earliest&until=now", "/stream?topic=chat&since=-2&until=now"] {
+        let answer = client.ask(&Method::GET, target, &[], "").await.ok();
+        let (one, two) =
+            (answer.body.find("data: 1\n").expect("1"), answer.body.find("data: 2\n").expect("2"));
+        let end = answer.body.find("data: {\"kind\":\"end\"}\n\n").expect("a notice");
+        assert!(one < two && two < end, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_query_with_its_parameters_in_the_body_is_a_stream() {
     let served = served(Settings::default()).await;
     let mut client = Client::connect(&served).await;

@@ -7,7 +7,7 @@ use tidings::{Filter, JsonEvent, Matcher};
 use tidings_auth::Access;
 
 use super::json::large_json_line;
-use crate::{app::App, problem::Problem};
+use crate::{app::App, problem::Problem, streams::cursor_header};
 
 /// A topic at one moment. Subscribing with `since` of the cursor misses nothing and repeats
 /// nothing.
@@ -43,7 +43,9 @@ pub(crate) async fn summary(
         cursor: snapshot.end.as_str(),
         events: snapshot.entries.iter().map(|entry| JsonEvent::from(&**entry)).collect(),
     };
-    large_json_line(app, parts, &summary)
+    let mut response = large_json_line(app, parts, &summary)?;
+    response.headers_mut().extend([cursor_header(&snapshot.end)]);
+    Ok(response)
 }
 
 fn subscribers(app: &App, access: &Access, matcher: &Matcher) -> Option<usize> {
