@@ -10,7 +10,7 @@ use tidings::{
 use tidings_auth::{Access, Authenticator};
 
 use crate::{
-    AllowedHosts, Settings, access::Authorizer, connection::BodyBudget, metrics::Metrics, origin::Origins,
+    AllowedHosts, Settings, access::Authorizer, connection::BodyBudget, metrics::Served, origin::Origins,
     problem::Problem, refusals::RefusalLog, revocation::Revocations, slots::Slots,
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     /// apart from the bodies of requests, so that clients that read nothing keep nobody from
     /// publishing.
     pub(crate) responses: BodyBudget,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Served,
     pub(crate) refusals: RefusalLog,
     pub(crate) settings: Settings,
 }
@@ -60,10 +60,12 @@ impl App {
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             responses: BodyBudget::new(settings.responses_bytes_max),
-            metrics: Metrics {
+            metrics: Served {
                 counts: Arc::default(),
                 connections: settings.connection_metrics.clone(),
                 components: settings.components.clone(),
+                upstream: settings.upstream.clone(),
+                streams_max: settings.streams_max,
             },
             refusals: RefusalLog::default(),
             settings,

@@ -111,6 +111,7 @@ pub async fn serve<S, B>(
     B::Error: std::error::Error + Send + Sync,
 {
     let mut acceptor = Acceptor::new(listeners, Duration::from_secs(settings.dead_peer_secs));
+    metrics.open_max.store(settings.connections_max as u64, Relaxed);
     let driver = Driver::new(service, &settings, &metrics);
     let rejecting = driver.rejecting();
     let permits = ConnectionPermits::new(&metrics);

@@ -19,8 +19,9 @@ use crate::{
     accept::accepts_stream,
     app::App,
     idempotency::idempotency_key,
+    metrics::counts::PublishApi,
     problem::{Problem, excerpt},
-    publishing::{self, ContentType, PublishRequest, body_bytes, retry_millis, utf8, validate},
+    publishing::{self, ContentType, PublishRequest, body_bytes, counted, retry_millis, utf8, validate},
     query::Parameters,
     streams::{self, StreamRequest, nothing_named, stream},
 };
@@ -56,13 +57,17 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     app: &App,
     request: http::Request<B>,
 ) -> Result<Response, Problem> {
+    counted(app, PublishApi::Mercure, published(app, request).await)
+}
+
+async fn published<B: Body<Data = Bytes>>(app: &App, request: http::Request<B>) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.publisher(&parts)?;
     check_form(&parts.headers)?;
     let key = idempotency_key(&parts.headers, &access)?;
     let event = read_event(app, &parts, body).await?;
     let request = PublishRequest { events: vec![event], key };
-    let published = publishing::publish(app, &access, request).await?;
+    let published = publishing::publish(app, PublishApi::Mercure, &access, request).await?;
     let id = published.into_iter().find_map(|published| published.id).expect("a stored event has an id");
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id.to_string()).into_response())
 }

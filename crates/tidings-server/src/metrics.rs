@@ -3,7 +3,8 @@
 //! | to change | go to |
 //! |---|---|
 //! | a metric: its name, labels and texts, where its values are read | `table`, a file for each section |
-//! | what the HTTP APIs count | `counts` |
+//! | what the HTTP APIs count | `counts`; routes, methods and statuses: `requests` |
+//! | what the system says of the process | `process` |
 //! | what the rows of the table can read | `sources` |
 //! | the bytes of an exposition | `exposition` |
 //! | the page of the reference, which `tidings metrics` prints | `reference` |
@@ -12,40 +13,33 @@
 //! configuration alone; every series exists from the start; to count takes no lock and no look-up.
 
 #[macro_use]
-mod labels;
+pub(crate) mod labels;
 pub(crate) mod counts;
 mod exposition;
 pub(crate) mod metric;
+mod process;
 mod reference;
+pub(crate) mod requests;
 mod sources;
 mod table;
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use tidings::Hub;
 
-pub(crate) use self::exposition::Exposition;
 pub use self::reference::metrics_reference;
-use self::{counts::Counts, sources::Sources};
-use crate::{Component, ConnectionMetrics};
+use self::sources::Sources;
+pub(crate) use self::{exposition::Exposition, process::Process, sources::Served};
 
-/// The metrics of a hub and of everything that serves it.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    pub(crate) counts: Arc<Counts>,
-    pub(crate) connections: Option<Arc<ConnectionMetrics>>,
-    pub(crate) components: Vec<Arc<dyn Component>>,
-}
-
-impl Metrics {
+impl Served {
     /// All metrics of this hub now.
-    pub(crate) fn render(
+    pub(crate) fn metrics(
         &self,
         hub: &Hub,
         is_ready: bool,
+        process: Option<Process>,
         exposition: Exposition,
     ) -> Result<String, fmt::Error> {
-        let (counts, connections) = (Arc::clone(&self.counts), self.connections.clone());
-        exposition.render(Sources::new(hub, is_ready, counts, connections, &self.components))
+        exposition.render(Sources::new(self, hub, is_ready, process))
     }
 }

@@ -23,7 +23,12 @@ use http_body::Frame;
 use tidings::Socket;
 use tidings::Subscription;
 
-use crate::{http1::HubSocket, metrics::counts::Counts, revocation::Listed, slots::Slot};
+use crate::{
+    http1::HubSocket,
+    metrics::counts::{Counts, Transport},
+    revocation::Listed,
+    slots::Slot,
+};
 
 /// An open stream, and the resources that it holds.
 #[derive(Debug)]
@@ -41,18 +46,19 @@ pub(crate) struct OpenStream {
 pub(crate) struct StreamKeep {
     _slot: Slot,
     counts: Arc<Counts>,
+    transport: Transport,
 }
 
 impl StreamKeep {
-    pub(crate) fn new(slot: Slot, counts: &Arc<Counts>) -> Self {
-        counts.streams_opened.count();
-        Self { _slot: slot, counts: Arc::clone(counts) }
+    pub(crate) fn new(slot: Slot, counts: &Arc<Counts>, transport: Transport) -> Self {
+        counts.streams_opened.count(transport);
+        Self { _slot: slot, counts: Arc::clone(counts), transport }
     }
 }
 
 impl Drop for StreamKeep {
     fn drop(&mut self) {
-        self.counts.streams_closed.count();
+        self.counts.streams_ended.count(self.transport);
     }
 }
 

@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use crate::{
     accept::prefers_openmetrics,
     app::App,
-    metrics::Exposition,
+    metrics::{Exposition, Process},
     problem::{Problem, sentence},
     reload::Reloaded,
     streams::vary_accept,
@@ -81,7 +81,9 @@ pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Respons
     let exposition =
         if prefers_openmetrics(&parts.headers) { Exposition::OpenMetrics } else { Exposition::Text };
     let is_ready = check(&app).await.is_ok();
-    match app.metrics.render(&app.hub, is_ready, exposition) {
+    // The system is asked on another thread: it may take its time.
+    let process = tokio::task::spawn_blocking(Process::read).await.ok().flatten();
+    match app.metrics.metrics(&app.hub, is_ready, process, exposition) {
         Ok(text) => {
             let mut response = ([(header::CONTENT_TYPE, exposition.media_type())], text).into_response();
             vary_accept(response.headers_mut());

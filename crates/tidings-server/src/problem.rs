@@ -12,7 +12,7 @@ use serde::Serialize;
 use tidings::{Error, Invalid, ParseSinceError, Unavailable};
 use tidings_auth::AuthError;
 
-use crate::{BodyError, limit_log::Limit};
+use crate::{BodyError, limit_log::Limit, metrics::counts::CredentialFailure};
 
 /// The reason of a problem whose cause is an application: its failures have log lines of their own.
 pub(crate) const APPLICATION: &str = "application";
@@ -24,7 +24,7 @@ pub(crate) struct Problem {
     reason: &'static str,
     detail: String,
     cause: Option<String>,
-    failed_credential: Option<&'static str>,
+    failed_credential: Option<CredentialFailure>,
     notice: Option<StreamNotice>,
     limit: Option<&'static Limit>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -60,8 +60,8 @@ pub(crate) struct Refused {
     pub(crate) reason: &'static str,
     /// The internal cause, where the response does not contain it.
     pub(crate) cause: Option<String>,
-    /// Why the credential was not accepted: an error code of RFC 6750, or `missing`.
-    pub(crate) failed_credential: Option<&'static str>,
+    /// Why the credential was not accepted.
+    pub(crate) failed_credential: Option<CredentialFailure>,
     /// The limit that was reached.
     pub(crate) limit: Option<&'static Limit>,
     /// The detail that the client receives.
@@ -106,6 +106,21 @@ impl Problem {
     /// Whether the same request may succeed later.
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+    }
+
+    /// One word: the field or the component that caused the refusal.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The credential is one that was valid before it was revoked.
+    pub(crate) fn revoked(self) -> Self {
+        let failed_credential = Some(CredentialFailure::Revoked);
+        Self { failed_credential, ..self.noticed(StreamNotice::Revoked) }
     }
 
     pub(crate) fn noticed(self, notice: StreamNotice) -> Self {
@@ -261,13 +276,16 @@ impl From<AuthError> for Problem {
         }
         let problem = Self::new(error.status(), "credential", sentence(&error))
             .header(header::WWW_AUTHENTICATE, error.www_authenticate());
+        let failure = match &error {
+            AuthError::Missing(_) => CredentialFailure::Missing,
+            AuthError::InvalidRequest(_) => CredentialFailure::InvalidRequest,
+            AuthError::Expired(_) => CredentialFailure::Expired,
+            AuthError::InsufficientScope(_) => CredentialFailure::InsufficientScope,
+            _ => CredentialFailure::InvalidToken,
+        };
         // The sentence names no secret.
         let notice = matches!(error, AuthError::Expired(_)).then_some(StreamNotice::Expired);
-        Self {
-            failed_credential: Some(error.code().unwrap_or("missing")),
-            notice,
-            ..problem.caused_by(error)
-        }
+        Self { failed_credential: Some(failure), notice, ..problem.caused_by(error) }
     }
 }
 

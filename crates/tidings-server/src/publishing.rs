@@ -1,6 +1,6 @@
 //! Publishing: the core that every API with publications uses.
 
-use std::str;
+use std::{str, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
@@ -12,6 +12,10 @@ use crate::{
     access::{client_address, cover_events},
     app::App,
     connection::ReadBody,
+    metrics::{
+        counts::{PublishApi, PublishOutcome},
+        labels::LabelValue,
+    },
     problem::{Problem, excerpt, sentence},
 };
 
@@ -25,13 +29,36 @@ pub(crate) struct PublishRequest {
 /// Publishes all of them or none.
 pub(crate) async fn publish(
     app: &App,
+    api: PublishApi,
     access: &Access,
     request: PublishRequest,
 ) -> Result<Vec<Published>, Problem> {
     cover_events(access, &request.events)?;
     let has_key = request.key.is_some();
+    let start = Instant::now();
     let published = app.hub.publish_events(request.events, request.key).await;
-    published.map_err(|error| Problem::of_publication(error, has_key))
+    let counts = &app.metrics.counts;
+    counts.publish_durations[api.place()].record(start.elapsed());
+    let published = published.map_err(|error| Problem::of_publication(error, has_key))?;
+    for event in &published {
+        let outcome = match event {
+            Published { id: None, .. } => PublishOutcome::Ephemeral,
+            Published { duplicate: true, .. } => PublishOutcome::Duplicate,
+            Published { .. } => PublishOutcome::Stored,
+        };
+        counts.events_published.count((api, outcome));
+    }
+    Ok(published)
+}
+
+/// Counts a request that has published nothing, as one event: the others are counted by
+/// [`publish`].
+pub(crate) fn counted<T>(app: &App, api: PublishApi, result: Result<T, Problem>) -> Result<T, Problem> {
+    result.inspect_err(|problem| {
+        let is_refused = problem.status().is_client_error();
+        let outcome = if is_refused { PublishOutcome::Refused } else { PublishOutcome::Unavailable };
+        app.metrics.counts.events_published.count((api, outcome));
+    })
 }
 
 /// Checks an event as the hub's validator does.

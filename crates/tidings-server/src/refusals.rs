@@ -9,7 +9,7 @@ use crate::{
     ClientAddress,
     forwarded::MalformedAddresses,
     limit_log::LimitLog,
-    metrics::counts::{Counts, RefusedClass},
+    metrics::{counts::Counts, labels::LabelValue},
     problem::{APPLICATION, Refused},
     throttled_log::{Summary, ThrottledLog},
 };
@@ -61,6 +61,10 @@ impl RefusalLog {
         let status = response.status();
         let refused = response.extensions().get::<Refused>();
         // A browser may be refused by an empty stream.
+        let failed_credential = refused.and_then(|refused| refused.failed_credential);
+        if let Some(why) = failed_credential {
+            counts.authentication_failures.count(why);
+        }
         let limit = refused.and_then(|refused| refused.limit);
         if let Some(limit) = limit {
             self.limits.reached(*limit, client);
@@ -77,16 +81,14 @@ impl RefusalLog {
             client,
         };
         if status.is_server_error() {
-            counts.refused.count(RefusedClass::Server);
             if limit.is_some() || refused.is_some_and(|refused| refused.reason == APPLICATION) {
                 return;
             }
             self.unserved.record(refused.map_or("other", |refused| refused.reason), occasion());
             return;
         }
-        counts.refused.count(RefusedClass::Client);
-        if let Some(why) = refused.and_then(|refused| refused.failed_credential) {
-            self.failed_credentials.record(why, occasion());
+        if let Some(why) = failed_credential {
+            self.failed_credentials.record(why.as_str(), occasion());
         }
         if refused.is_some_and(|refused| refused.reason == MalformedAddresses::REASON) {
             self.malformed_addresses.record(MalformedAddresses::REASON, occasion());

@@ -21,7 +21,9 @@ use crate::{
     app::App,
     authorize,
     forwarded::MalformedAddresses,
-    mercure, methods, native, operations,
+    mercure, methods,
+    metrics::requests::Route,
+    native, operations,
     origin::{Standing, check_host, check_no_proxy, mark},
     pages,
     problem::{Problem, excerpt},
@@ -135,7 +137,7 @@ where
 {
     let (mut parts, body) = request.into_parts();
     find_host_in_one_place(&mut parts);
-    let asker = Asker::of(app, &parts);
+    let asker = Asker::of(app, route(app, parts.uri.path()), &parts);
     let prepared = match admit(app, &parts) {
         Err(problem) => Some(problem.into_response()),
         Ok(()) => app.origins.preflight(&parts).or_else(|| shed_without_capacity(app, &parts)),
@@ -164,9 +166,10 @@ pub(crate) async fn forwarded(app: &App, upstream: &Upstream, mut parts: Parts, 
         None => upstream::answer(app, upstream, &parts, body).await,
     };
     if response.extensions().get::<Relayed>().is_some() {
+        count(app, Route::Upstream, &parts.method, response.status());
         return response;
     }
-    Asker::of(app, &parts).finish(app, response)
+    Asker::of(app, Route::Upstream, &parts).finish(app, response)
 }
 
 /// RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the host in the target wins. Handlers then find it in one
@@ -179,8 +182,21 @@ fn find_host_in_one_place(parts: &mut Parts) {
     }
 }
 
+/// The route of a path, for metrics.
+fn route(app: &App, path: &str) -> Route {
+    match Route::of(path, app.hub.validator().hub_url().path()) {
+        Route::Other if app.settings.authorize.deciding_about(path).is_some() => Route::Authorize,
+        route => route,
+    }
+}
+
+fn count(app: &App, route: Route, method: &Method, status: StatusCode) {
+    app.metrics.counts.requests.count((route, method.into(), status.into()));
+}
+
 /// What a response of the hub depends on, besides what it answers.
 struct Asker {
+    route: Route,
     method: Method,
     uri: Uri,
     client: Option<ClientAddress>,
@@ -189,9 +205,10 @@ struct Asker {
 }
 
 impl Asker {
-    fn of(app: &App, parts: &Parts) -> Self {
+    fn of(app: &App, route: Route, parts: &Parts) -> Self {
         let client = parts.extensions.get::<Client>();
         Self {
+            route,
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             client: client.map(|client| client.address),
@@ -210,6 +227,7 @@ impl Asker {
         mark(&self.standing, headers);
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        count(app, self.route, &self.method, response.status());
         app.refusals.report(&app.metrics.counts, &self.method, self.uri.path(), self.client, &response);
         if self.wants_page { pages::of_problem(response) } else { response }
     }

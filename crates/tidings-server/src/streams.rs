@@ -22,8 +22,9 @@ use crate::{
     access::{client_address, expires_in, stay_within_ticket},
     app::App,
     limit_log::Limit,
+    metrics::counts::StreamRejection,
     open_stream::{FiniteRead, OpenStream, StreamHandle, StreamKeep},
-    problem::{Problem, StreamNotice},
+    problem::{APPLICATION, Problem, StreamNotice},
     revocation::{Issued, Withheld},
     shedding::{retry_after_secs, shed},
     slots::{COMPILING_PER_ADDRESS_MAX, NoSlot, Slot},
@@ -135,7 +136,7 @@ pub(crate) async fn open(
         Ok(listed) => listed,
         Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
     };
-    let keep = StreamKeep::new(slot, &app.metrics.counts);
+    let keep = StreamKeep::new(slot, &app.metrics.counts, parts.version.into());
     let handle = StreamHandle::of(OpenStream { subscription, keep, listed, held: None });
     let mut response = (headers, Body::new(handle.body())).into_response();
     match end {
@@ -357,8 +358,27 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
 
 /// Rejects a stream, in the form after which this client reconnects.
 pub(crate) fn reject(app: &App, parts: &Parts, problem: Problem) -> Response {
-    app.metrics.counts.streams_shed.count();
+    app.metrics.counts.streams_rejected.count(rejection(&problem));
     shed(app, parts, problem)
+}
+
+/// The reason of a rejection, for metrics.
+fn rejection(problem: &Problem) -> StreamRejection {
+    match problem.reason() {
+        "streams" => StreamRejection::Full,
+        "streams_per_address" => StreamRejection::Address,
+        "key_streams" | "ticket_streams" => StreamRejection::Credential,
+        "streams_per_subject_max" => StreamRejection::Subject,
+        "patterns"
+        | "patterns_max"
+        | "pattern_weight_max"
+        | "patterns_per_address_max"
+        | "pattern_weight_per_address_max" => StreamRejection::Patterns,
+        "authorize_requests_max" | APPLICATION => StreamRejection::Application,
+        "log" => StreamRejection::Store,
+        "revoked" | "revocations" => StreamRejection::Revocation,
+        _ => StreamRejection::Other,
+    }
 }
 
 /// The problem for a subscription that names no topic.

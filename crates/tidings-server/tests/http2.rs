@@ -403,8 +403,8 @@ async fn a_connection_with_many_streams_counts_once() {
     let metrics = client.ask(&Method::GET, "/metrics", &[], "").await.ok().body;
     let samples: HashMap<_, _> = metrics.lines().filter_map(|line| line.rsplit_once(' ')).collect();
     assert_eq!(samples["tidings_connections_open"], "1");
-    assert_eq!(samples["tidings_streams_opened_total"], "10");
-    assert_eq!(samples["tidings_requests_total"], "11");
+    assert_eq!(samples["tidings_streams_opened_total{transport=\"http2\"}"], "10");
+    assert_eq!(samples["tidings_requests_total{route=\"/stream\",method=\"GET\",status=\"2xx\"}"], "10");
     assert_eq!(samples["tidings_connections_refused_total{reason=\"flood\"}"], "0");
 }
 

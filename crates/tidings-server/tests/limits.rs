@@ -111,8 +111,11 @@ async fn shed_subscribers_are_counted() {
     api.get("/stream?topic=a").answer().await.refused(503);
     api.get("/stream?topic=a").like_a_browser().answer().await.ok();
     let metrics = api.get("/metrics").answer().await.ok().body;
-    assert!(metrics.contains("tidings_streams_shed_total 2"), "{metrics}");
-    assert!(metrics.contains("tidings_requests_refused_total{class=\"5xx\"} 1"), "{metrics}");
+    assert!(metrics.contains("tidings_streams_rejected_total{reason=\"full\"} 2"), "{metrics}");
+    assert!(
+        metrics.contains("tidings_requests_total{route=\"/stream\",method=\"GET\",status=\"5xx\"} 1"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

@@ -416,7 +416,7 @@ async fn head_answers_as_get_does_and_opens_no_stream() {
     assert_eq!(api.ask(Method::HEAD, "/stream").answer().await.status, 400);
     assert_eq!(api.hub.stats().subscribers, 0);
     let metrics = api.get("/metrics").answer().await.body;
-    assert!(metrics.contains("tidings_streams_opened_total 0"), "{metrics}");
+    assert!(metrics.contains("tidings_streams_opened_total{transport=\"http1\"} 0"), "{metrics}");
 }
 
 #[tokio::test]

@@ -394,11 +394,11 @@ async fn the_metrics_count_without_naming_topics() {
     api.post("/topics/very-secret?id=%23", "x").answer().await.refused(400);
     let answer = api.get("/metrics").answer().await.ok();
     for line in [
-        "tidings_published_total 1",
+        "tidings_events_published_total{api=\"native\",outcome=\"stored\"} 1",
         "tidings_subscribers 1",
-        "tidings_streams_opened_total 1",
+        "tidings_streams_opened_total{transport=\"http1\"} 1",
         "tidings_streams_closed_total{reason=\"client\"} 0",
-        "tidings_requests_refused_total{class=\"4xx\"} 1",
+        "tidings_events_published_total{api=\"native\",outcome=\"refused\"} 1",
         "tidings_feeds 1",
         "tidings_ready 1",
     ] {
@@ -478,7 +478,7 @@ async fn metrics_have_the_requested_format() {
             }
         }
         assert!(samples > 5, "{}", answer.body);
-        let sample = "\ntidings_requests_refused_total{class=\"4xx\"} 1\n";
+        let sample = "\ntidings_requests_total{route=\"/stream\",method=\"GET\",status=\"4xx\"} 1\n";
         assert!(answer.body.contains(sample), "{}", answer.body);
     }
 }

@@ -13,6 +13,8 @@ pub struct ConnectionMetrics {
     pub accepted: AtomicU64,
     /// Connections that are open now, those of subscribers included.
     pub open: AtomicU64,
+    /// The limit on open connections.
+    pub open_max: AtomicU64,
     /// Requests that reached the service.
     pub requests: AtomicU64,
     /// Times that accepting paused because files or memory had run out.

@@ -12,7 +12,12 @@ pub(crate) trait LabelValue: Copy {
     const LABEL: Label;
 
     /// Its place among the values of the label.
-    fn index(self) -> usize;
+    fn place(self) -> usize;
+
+    /// As it is written.
+    fn as_str(self) -> &'static str {
+        Self::LABEL.values[self.place()]
+    }
 }
 
 /// Defines an enum whose variants are all values of one label, in their order:
@@ -29,7 +34,7 @@ macro_rules! labels {
             const LABEL: $crate::metrics::labels::Label =
                 $crate::metrics::labels::Label { name: $name, values: &[$($value),*] };
 
-            fn index(self) -> usize {
+            fn place(self) -> usize {
                 self as usize
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings::log::histogram::{BUCKETS, Recorded};
+use tidings::log::histogram::{BUCKETS, Histogram, Recorded};
 
 use super::{labels::Label, sources::Sources};
 
@@ -87,6 +87,16 @@ pub(super) fn whole(value: impl TryInto<u64>) -> Vec<Sample> {
 /// The samples of a metric with labels.
 pub(super) fn wholes<V: TryInto<u64>>(values: impl IntoIterator<Item = V>) -> Vec<Sample> {
     values.into_iter().map(|value| Sample::Whole(value.try_into().unwrap_or(u64::MAX))).collect()
+}
+
+/// The one sample of a metric without labels that may be a fraction.
+pub(super) fn real(value: f64) -> Vec<Sample> {
+    vec![Sample::Real(value)]
+}
+
+/// The samples of durations, in seconds.
+pub(super) fn durations<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Vec<Sample> {
+    histograms.into_iter().map(|histogram| buckets(&histogram.recorded())).collect()
 }
 
 /// The sample of durations, in seconds.

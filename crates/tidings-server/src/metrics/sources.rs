@@ -4,8 +4,18 @@ use std::sync::Arc;
 
 use tidings::{Hub, HubStats, Measurements};
 
-use super::counts::Counts;
-use crate::{Component, ConnectionMetrics, Figure};
+use super::{counts::Counts, process::Process};
+use crate::{Availability, Component, ConnectionMetrics, Figure, Upstream};
+
+/// What a hub is served with, and what is counted there.
+#[derive(Debug)]
+pub(crate) struct Served {
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) connections: Option<Arc<ConnectionMetrics>>,
+    pub(crate) components: Vec<Arc<dyn Component>>,
+    pub(crate) upstream: Option<Upstream>,
+    pub(crate) streams_max: usize,
+}
 
 /// The state at a scrape. The rows of the table read it.
 #[derive(Debug)]
@@ -16,6 +26,10 @@ pub(super) struct Sources {
     pub(super) counts: Arc<Counts>,
     /// None where the connections are not those of this crate.
     pub(super) connections: Option<Arc<ConnectionMetrics>>,
+    pub(super) streams_max: usize,
+    upstream: Option<Upstream>,
+    /// None where the system does not say.
+    pub(super) process: Option<Process>,
     components: Vec<ComponentFigures>,
 }
 
@@ -27,20 +41,28 @@ struct ComponentFigures {
 }
 
 impl Sources {
-    pub(super) fn new(
-        hub: &Hub,
-        is_ready: bool,
-        counts: Arc<Counts>,
-        connections: Option<Arc<ConnectionMetrics>>,
-        components: &[Arc<dyn Component>],
-    ) -> Self {
-        let components = components.iter().map(|component| ComponentFigures {
+    pub(super) fn new(served: &Served, hub: &Hub, is_ready: bool, process: Option<Process>) -> Self {
+        let components = served.components.iter().map(|component| ComponentFigures {
             kind: component.kind(),
             name: component.name(),
             figures: component.figures(),
         });
-        let (hub, measured) = (hub.stats(), hub.measurements());
-        Self { hub, measured, is_ready, counts, connections, components: components.collect() }
+        Self {
+            hub: hub.stats(),
+            measured: hub.measurements(),
+            is_ready,
+            counts: Arc::clone(&served.counts),
+            connections: served.connections.clone(),
+            streams_max: served.streams_max,
+            upstream: served.upstream.clone(),
+            process,
+            components: components.collect(),
+        }
+    }
+
+    /// Whether the application behind the hub is up, if there is one.
+    pub(super) fn is_upstream_up(&self) -> Option<bool> {
+        self.upstream.as_ref().map(|upstream| *upstream.availability().borrow() == Availability::Up)
     }
 
     /// The value of this metric of each component of this kind, with the component's name.

@@ -6,6 +6,7 @@ mod connections;
 mod fan_out;
 mod hub;
 mod log;
+mod process;
 mod streams;
 
 use super::metric::Metric;
@@ -18,6 +19,7 @@ pub(super) static SECTIONS: &[(&str, &[Metric])] = &[
     ("Streams and requests", streams::METRICS),
     ("Connections", connections::METRICS),
     ("Components", components::METRICS),
+    ("Process", process::METRICS),
 ];
 
 /// All metrics.

@@ -14,21 +14,27 @@ use super::{json_line, publish::Receipt, query};
 use crate::{
     app::App,
     idempotency::idempotency_key,
+    metrics::counts::PublishApi,
     problem::Problem,
-    publishing::{self, PublishRequest, body_bytes, check_text, connection_id, utf8, validate},
+    publishing::{self, PublishRequest, body_bytes, check_text, connection_id, counted, utf8, validate},
 };
 
 /// Publishes the events of all lines, in their order, or none.
 pub(crate) async fn publish_batch(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    counted(&app, PublishApi::Native, published(&app, request).await)
+}
+
+async fn published(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.publisher(&parts)?;
     // A parameter for all events, above all `private`, must not be silently ignored.
     query(&parts)?.refuse_any("each line says everything about its event")?;
     check_text(&parts.headers, "curl --data-binary @EVENTS.ndjson URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
-    let body = body_bytes(&app, &parts, body).await?;
-    let events = read_events(&app, utf8(&body)?)?;
-    let published = publishing::publish(&app, &access, PublishRequest { events, key }).await?;
+    let body = body_bytes(app, &parts, body).await?;
+    let events = read_events(app, utf8(&body)?)?;
+    let published =
+        publishing::publish(app, PublishApi::Native, &access, PublishRequest { events, key }).await?;
     Ok(json_line(&Receipts { events: published.iter().map(Receipt::from).collect() }))
 }
 

@@ -14,8 +14,11 @@ use super::{json_line, query, topic_of};
 use crate::{
     app::App,
     idempotency::idempotency_key,
+    metrics::counts::PublishApi,
     problem::Problem,
-    publishing::{self, PublishRequest, body_bytes, check_text, connection_id, retry_millis, utf8, validate},
+    publishing::{
+        self, PublishRequest, body_bytes, check_text, connection_id, counted, retry_millis, utf8, validate,
+    },
 };
 
 /// The handler of the router: calls [`publish_one`].
@@ -29,6 +32,10 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     app: &App,
     request: http::Request<B>,
 ) -> Result<Response, Problem> {
+    counted(app, PublishApi::Native, published(app, request).await)
+}
+
+async fn published<B: Body<Data = Bytes>>(app: &App, request: http::Request<B>) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.publisher(&parts)?;
     let envelope = envelope(app, &parts)?;
@@ -37,7 +44,7 @@ pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
     let body = body_bytes(app, &parts, body).await?;
     let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
     let request = PublishRequest { events: vec![validate(app, event)?], key };
-    let published = publishing::publish(app, &access, request).await?;
+    let published = publishing::publish(app, PublishApi::Native, &access, request).await?;
     let receipt = published.first().map(Receipt::from).expect("one event, one receipt");
     Ok(json_line(&receipt))
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     app::App,
     json_body::read_object,
-    problem::{OUTAGE_SECS, Problem, StreamNotice, excerpt},
+    problem::{OUTAGE_SECS, Problem, excerpt},
     publishing::{body_bytes, connection_id, utf8},
 };
 
@@ -105,7 +105,7 @@ impl From<Withheld> for Problem {
     fn from(withheld: Withheld) -> Self {
         match withheld {
             Withheld::Revoked => Self::from(AuthError::InvalidToken("the credential was revoked".to_owned()))
-                .noticed(StreamNotice::Revoked),
+                .revoked(),
             Withheld::Unknown => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "revocations",

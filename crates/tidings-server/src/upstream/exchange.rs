@@ -81,7 +81,8 @@ async fn ask(
     let permits = permits(app, upstream, parts)?;
     let Shared { address, settings, client, reachability, .. } = upstream.shared();
     let upload = Upload::new(body, Duration::from_secs(app.settings.body_secs));
-    let until = Instant::now() + settings.wait;
+    let start = Instant::now();
+    let until = start + settings.wait;
     // A request that may be sent again if nobody can say whether it was received (RFC 9110, 9.2.2).
     let mut may_repeat = parts.method.is_idempotent() && upload.is_empty();
     loop {
@@ -95,7 +96,10 @@ async fn ask(
             return Err(Failure::TimedOut);
         };
         let error = match answered {
-            Ok(response) => return Ok((response, permits)),
+            Ok(response) => {
+                app.metrics.counts.upstream_duration.record(start.elapsed());
+                return Ok((response, permits));
+            }
             Err(error) => error,
         };
         match (&error, upload.failure()) {

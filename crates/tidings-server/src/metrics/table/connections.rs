@@ -27,8 +27,16 @@ pub(super) static METRICS: &[Metric] = &[
         kind: Gauge,
         labels: &[],
         help: "Connections that are open, those of streams included",
-        action: "Compare it with the setting `connections_max`.",
+        action: "Compare it with `tidings_connections_max`.",
         reading: Samples(|sources| read(sources, |metrics| &metrics.open)),
+    },
+    Metric {
+        name: "tidings_connections_max",
+        kind: Gauge,
+        labels: &[],
+        help: "The setting `connections_max`: connections that may be open",
+        action: "Alert before `tidings_connections_open` reaches it.",
+        reading: Samples(|sources| read(sources, |metrics| &metrics.open_max)),
     },
     Metric {
         name: "tidings_connections_accepted_total",
@@ -71,13 +79,5 @@ pub(super) static METRICS: &[Metric] = &[
         help: "Times that accepting paused for lack of file descriptors or memory",
         action: "Alert when it grows: raise the limit on file descriptors, or lower `connections_max`.",
         reading: Samples(|sources| read(sources, |metrics| &metrics.accept_pauses)),
-    },
-    Metric {
-        name: "tidings_requests_total",
-        kind: Counter,
-        labels: &[],
-        help: "Requests whose headers were complete and valid",
-        action: "Its rate is the load that requests cause.",
-        reading: Samples(|sources| read(sources, |metrics| &metrics.requests)),
     },
 ];

@@ -17,14 +17,6 @@ pub(super) static METRICS: &[Metric] = &[
         reading: Samples(|sources| whole(u64::from(sources.is_ready))),
     },
     Metric {
-        name: "tidings_published_total",
-        kind: Counter,
-        labels: &[],
-        help: "Events that were published through this process",
-        action: "Its rate is the load that publishers cause.",
-        reading: Samples(|sources| whole(sources.hub.published)),
-    },
-    Metric {
         name: "tidings_ephemeral_dropped_total",
         kind: Counter,
         labels: &[],
