@@ -136,7 +136,7 @@ async function floodedHub(t) {
       await exchange(port, 'GET / HTTP/1.1\r\nHost: localhost\r\nno field\r\n\r\n');
     });
   };
-  return { hub, alerts: ['TidingsHostileConnections'], fault };
+  return { hub, alerts: ['TidingsAuthenticationFailures', 'TidingsHostileConnections'], fault };
 }
 
 /** A hub with subscribers that stop reading by the fault. */

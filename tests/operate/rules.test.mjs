@@ -33,22 +33,37 @@ const HEALTHY = {
   [series('tidings_ready')]: always(1),
   [series('tidings_store_up')]: always(1),
   ...Object.fromEntries(['full', 'unavailable', 'outcome_unknown'].map((reason) => [series('tidings_store_errors_total', { reason }), always(0)])),
+  [series('process_start_time_seconds')]: always(1700000000),
+  [series('tidings_requests_total', { route: 'publish', method: 'POST', status: '2xx' })]: growing(6000),
+  [series('tidings_requests_total', { route: 'publish', method: 'POST', status: '5xx' })]: growing(60),
+  ...longer('tidings_publish_duration_seconds_bucket', 0.0001),
+  [series('tidings_publish_duration_seconds_bucket', { le: '0.25' })]: growing(600),
   ...longer('tidings_delivery_lag_seconds_bucket', 0.0001),
   [series('tidings_delivery_lag_seconds_bucket', { le: '0.25' })]: growing(600),
   [series('tidings_fan_out_lag_bytes')]: always(1e6),
   [series('tidings_fan_out_lag_bytes_max')]: always(33554432),
   [series('tidings_streams_closed_total', { reason: 'slow' })]: growing(1),
   [series('tidings_subscribers')]: always(8000),
+  [series('tidings_streams', { transport: 'http1' })]: always(8000),
+  [series('tidings_streams_max')]: always(10000),
   [series('tidings_streams_opened_total', { transport: 'http1' })]: growing(100),
   [series('tidings_reader_lag_bytes_p99')]: always(1e6),
   [series('tidings_log_bytes_max')]: always(67108864),
   [series('tidings_gaps_total', { reason: 'expired' })]: growing(2),
   [series('tidings_ephemeral_dropped_total')]: growing(6),
   [series('tidings_stored_events_rejected_total')]: always(3),
+  [series('tidings_connections_open')]: always(8400),
+  [series('tidings_connections_max')]: always(10000),
   [series('tidings_connections_refused_total', { reason: 'full' })]: always(7),
   [series('tidings_connections_refused_total', { reason: 'silent' })]: growing(600),
   [series('tidings_connections_refused_total', { reason: 'malformed' })]: growing(30),
+  [series('tidings_streams_rejected_total', { reason: 'full' })]: always(7),
+  [series('tidings_streams_rejected_total', { reason: 'address' })]: growing(30),
+  [series('tidings_streams_rejected_total', { reason: 'store' })]: growing(600),
   [series('tidings_accept_pauses_total')]: always(2),
+  [series('tidings_authentication_failures_total', { reason: 'invalid_token' })]: growing(30),
+  [series('tidings_authentication_failures_total', { reason: 'expired' })]: growing(600),
+  [series('tidings_upstream_up')]: always(1),
   [series('tidings_application_up', { application: 'app' })]: always(1),
   [series('tidings_upstream_requests_total', { outcome: 'answered' })]: growing(600),
   [series('tidings_upstream_requests_total', { outcome: 'failed' })]: growing(6),
@@ -65,13 +80,20 @@ const HEALTHY = {
 /** What differs when an alert has to fire: this one and no other. */
 const FAULTS = {
   TidingsDown: { [series('up')]: always(0) },
-  TidingsStoreDown: { [series('tidings_store_up')]: always(0), [series('tidings_ready')]: always(0) },
+  TidingsStoreDown: { [series('tidings_store_up')]: always(0), [series('tidings_ready')]: always(0), ...failing() },
   TidingsStoreFull: {
     [series('tidings_store_errors_total', { reason: 'full' })]: growing(5),
     [series('tidings_store_up')]: always(0),
     [series('tidings_ready')]: always(0),
+    ...failing(),
   },
   TidingsNotReady: { [series('tidings_ready')]: always(0) },
+  TidingsRestarts: { [series('process_start_time_seconds')]: `1700000000+600x${MINUTES}` },
+  TidingsRequestsFail: failing(),
+  TidingsPublishingSlow: {
+    ...longer('tidings_publish_duration_seconds_bucket', 0.5),
+    [series('tidings_publish_duration_seconds_bucket', { le: '0.25' })]: always(0),
+  },
   TidingsDeliverySlow: {
     ...longer('tidings_delivery_lag_seconds_bucket', 1),
     [series('tidings_delivery_lag_seconds_bucket', { le: '0.25' })]: always(0),
@@ -82,10 +104,14 @@ const FAULTS = {
   TidingsGaps: { [series('tidings_gaps_total', { reason: 'expired' })]: growing(10) },
   TidingsEphemeralDropped: { [series('tidings_ephemeral_dropped_total')]: growing(120) },
   TidingsStoredEventsRejected: { [series('tidings_stored_events_rejected_total')]: growing(1) },
-  TidingsFull: { [series('tidings_connections_refused_total', { reason: 'full' })]: growing(1) },
+  TidingsConnectionsNearLimit: { [series('tidings_connections_open')]: always(8600) },
+  TidingsStreamsNearLimit: { [series('tidings_streams', { transport: 'http2' })]: always(600) },
+  TidingsFull: { [series('tidings_streams_rejected_total', { reason: 'full' })]: growing(1) },
   TidingsAcceptPaused: { [series('tidings_accept_pauses_total')]: growing(1) },
+  TidingsClientLimits: { [series('tidings_streams_rejected_total', { reason: 'address' })]: growing(90) },
+  TidingsAuthenticationFailures: { [series('tidings_authentication_failures_total', { reason: 'invalid_token' })]: growing(90) },
   TidingsHostileConnections: { [series('tidings_connections_refused_total', { reason: 'flood' })]: growing(90) },
-  TidingsApplicationDown: { [series('tidings_application_up', { application: 'app' })]: always(0) },
+  TidingsApplicationDown: { [series('tidings_upstream_up')]: always(0), [series('tidings_upstream_requests_total', { outcome: 'failed' })]: growing(600) },
   TidingsApplicationFails: { [series('tidings_upstream_requests_total', { outcome: 'failed' })]: growing(60) },
   TidingsAuthorizationFails: { [series('tidings_authorizations_total', { outcome: 'failed' })]: growing(60) },
   TidingsIssuerKeysMissing: { [series('tidings_issuers_without_keys', { keys: 'issuers' })]: always(1) },
@@ -95,6 +121,11 @@ const FAULTS = {
   },
   TidingsBridgeLosesMessages: { [series('tidings_bridge_no_room_total', { bridge: 'redis://HUB' })]: growing(1) },
 };
+
+/** One request in ten is answered with an error. */
+function failing() {
+  return { [series('tidings_requests_total', { route: 'publish', method: 'POST', status: '5xx' })]: growing(600) };
+}
 
 /** The series of a hub of this name, with these differences from a healthy one. */
 function hub(name, differences) {
