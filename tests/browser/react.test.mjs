@@ -11,7 +11,6 @@ import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { serve } from '../lib/site.mjs';
 import { waitFor } from '../lib/tabs.mjs';
-import { lacksUntil } from '../lib/until.mjs';
 
 const CLIENT = fileURLToPath(new URL('../../clients/js/dist/', import.meta.url));
 
@@ -97,7 +96,6 @@ inBrowsers('hooks of React', (browser) => {
     const files = { '/orders': (response) => (response.setHeader('Tidings-Cursor', files.cursor), files.orders), '/app.js': await bundle(PAGE, 'browser') };
     const site = await serve(t, files);
     const hub = await Hub.start(t, 'serve', '--allow-origin', site);
-    if (await lacksUntil(t, hub)) return;
     const html = await rendered(t, hub.origin);
     files['/'] = `<!doctype html><title>react</title><div id="root">${html}</div><script>window.HUB = '${hub.origin}'</script><script type="module" src="/app.js"></script>`;
     // The state at a cursor, behind which there is an event already.

@@ -12,7 +12,6 @@ import { Proxy } from '../lib/proxy.mjs';
 import { serve } from '../lib/site.mjs';
 import { KEY, configuration, ticketMaker } from '../lib/tickets.mjs';
 import { clientFiles, faults, leader, live, openTab, page, upTo, waitFor } from '../lib/tabs.mjs';
-import { lacksUntil } from '../lib/until.mjs';
 
 const SEED = Number(process.env.TIDINGS_SEED ?? Date.now() % 1_000_000);
 const ACCIDENTS = Number(process.env.TIDINGS_ACCIDENTS ?? 7);
@@ -79,7 +78,6 @@ inBrowsers('random accidents', (browser, name) => {
     const config = await configuration(t, `allow_origin = ["${site}"]\nanonymous = false`);
     const flags = ['--store', await folder(t), '--retry-millis', '200', '--heartbeat-secs', String(HEARTBEAT_SECS)];
     const hub = await Hub.start(t, 'serve', '--config', config, ...flags);
-    if (await lacksUntil(t, hub)) return;
     const proxy = await Proxy.start(t, hub.port);
     files.page = page(proxy.origin, { ticket: '/ticket' });
     const context = (await newPerson(t, browser())).browserContext();

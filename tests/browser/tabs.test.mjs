@@ -7,7 +7,6 @@ import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { serve } from '../lib/site.mjs';
 import { clientFiles, eventually, faults, leader, openTab, page, upTo, waitFor } from '../lib/tabs.mjs';
-import { lacksUntil } from '../lib/until.mjs';
 
 const TABS = 8;
 
@@ -69,7 +68,6 @@ inBrowsers('shared tabs', (browser) => {
 
   test('a late tab gets its history, and the topics of a closed tab are left', async (t) => {
     const place = await setUp(t);
-    if (await lacksUntil(t, place.hub)) return;
     const [first, second] = [await openTab(t, place.context, place.site), await openTab(t, place.context, place.site)];
     await publish(place.hub, 1, 10);
     await upTo(second, 10);
@@ -94,7 +92,6 @@ inBrowsers('shared tabs', (browser) => {
 
   test('a tab that goes elsewhere and comes back has missed nothing', async (t) => {
     const place = await setUp(t);
-    if (await lacksUntil(t, place.hub)) return;
     const tabs = await openTabs(t, place);
     await publish(place.hub, 1, 5);
     await allHave(tabs, 5, 1);

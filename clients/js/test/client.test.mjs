@@ -10,7 +10,6 @@ import { Hub } from '../../../tests/lib/hub.mjs';
 import { Journal } from '../../../tests/lib/journal.mjs';
 import { Proxy } from '../../../tests/lib/proxy.mjs';
 import { configuration, publish as publishPrivate, ticketMaker } from '../../../tests/lib/tickets.mjs';
-import { lacksUntil } from '../../../tests/lib/until.mjs';
 import { connect } from '../dist/index.js';
 import { plain } from '../dist/plain.js';
 
@@ -48,7 +47,6 @@ const range = (from, to) => Array.from({ length: to - from + 1 }, (_, index) => 
 
 test('a subscription begins now, or with the history that it wants, and says what is replayed', async (t) => {
   const hub = await startHub(t);
-  if (await lacksUntil(t, hub)) return;
   await publish(hub, 'news', 1, 5);
   const here = open(t, hub.origin);
   here.on('news', { since: '-2' });
@@ -67,7 +65,6 @@ test('a subscription begins now, or with the history that it wants, and says wha
 
 test('topics that join later have their own beginnings, and disturb no other', async (t) => {
   const hub = await startHub(t);
-  if (await lacksUntil(t, hub)) return;
   const here = open(t, hub.origin);
   here.on('a');
   await here.live();

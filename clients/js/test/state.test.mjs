@@ -8,7 +8,6 @@ import { folder } from '../../../tests/lib/folder.mjs';
 import { Hub } from '../../../tests/lib/hub.mjs';
 import { Journal } from '../../../tests/lib/journal.mjs';
 import { Proxy } from '../../../tests/lib/proxy.mjs';
-import { lacksUntil } from '../../../tests/lib/until.mjs';
 import { connect } from '../dist/index.js';
 import { state } from '../dist/state.js';
 
@@ -56,7 +55,6 @@ const apply = ({ counts, write }, event) => ({ counts: { ...counts, [event.key]:
 for (const withCursor of [true, false]) {
   test(`states that are loaded during 1,000 writes a second ${withCursor ? 'with' : 'without'} a cursor equal that of the server after each pause`, async (t) => {
     const hub = await Hub.start(t, 'serve', '--store', await folder(t), '--retry-millis', '100');
-    if (withCursor && (await lacksUntil(t, hub))) return;
     const proxy = await Proxy.start(t, hub.port);
     const application = new Application(hub);
     const journal = new Journal();
