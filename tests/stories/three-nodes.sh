@@ -73,11 +73,11 @@ publish() {
     sleep 0.1
   done
 }
-# The node that serves the stream.
+# The node that serves the stream. Without -q, so that curl can write to its end.
 node_of_stream() {
   local number
   for number in 1 2 3; do
-    if curl -sS --max-time 5 -H "Authorization: Bearer $KEY" "http://10.0.0.$number:8080/metrics" 2>/dev/null | grep -q '^tidings_subscribers 1$'; then echo "$number"; fi
+    if curl -sS --max-time 5 -H "Authorization: Bearer $KEY" "http://10.0.0.$number:8080/metrics" 2>/dev/null | grep '^tidings_subscribers 1$' >/dev/null; then echo "$number"; fi
   done
 }
 
