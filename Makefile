@@ -30,7 +30,7 @@ SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak tests/slow-
   $(wildcard tests/dist/*.sh) tools/dist/build tools/dist/archive tools/dist/deb tools/dist/crates $(wildcard deploy/deb/p*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint features dist dist-test bench torture contention history hubs slow soak tls doc site reference setup
+.PHONY: help demo test test-python test-node check lint features dist dist-test bench torture contention history hubs slow soak tls doc site reference setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -39,14 +39,21 @@ help: ## List the tasks
 demo: ## Build Tidings and run the chat; it prints its address
 	@$(CARGO) run --locked -p tidings-cli -- demo
 
-# The binaries are built last and one by one, so that the hub under test is built exactly as `make demo` builds it.
+# The binaries are built last and one by one, so that the hub under test is built exactly as `make demo` builds it. The tests of the
+# Python client mostly wait, so they run next to those in Node.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
 	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-testkit
 	$(CARGO) build --locked -p tidings-adopt-axum -p tidings-example-notifications
 	$(CARGO) build --locked -p tidings-cli
-	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python
 	tests/node_modules/.bin/tsc -p clients/js
+	$(MAKE) --no-print-directory -j2 test-python test-node
+
+test-python: # The Python client; what pytest says is shown at its end
+	TIDINGS_BIN="$${CARGO_TARGET_DIR:-target}/debug/tidings" $(CACHE)/python/bin/python -m pytest -q clients/python >$(CACHE)/pytest.log 2>&1; \
+	status=$$?; cat $(CACHE)/pytest.log; exit $$status
+
+test-node: # Everything that `node --test` runs
 	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site operate ../clients/node/test/*.test.mjs ../clients/js/test/*.test.mjs
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
