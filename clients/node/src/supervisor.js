@@ -41,6 +41,8 @@ const [, , place, binary] = process.argv;
 const attached = new Set();
 /** The line for processes that attach, once it is known. */
 let line = '';
+/** Whether that line is why there is no hub. Then one process has to read it before the supervisor ends. */
+let failed = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let unused;
 
@@ -54,6 +56,7 @@ const server = createServer((socket) => {
     attached.delete(socket);
     waitForUse();
   });
+  if (failed) end();
 });
 
 if (await listen()) {
@@ -119,8 +122,10 @@ function startHub() {
   });
   // Only the hub itself has this output open.
   output.on('close', () => {
-    if (!line) send({ error: printed.slice(-LOG_CHARACTERS_MAX).trim() || `${binary} ended` });
-    end();
+    log.end();
+    failed = !line;
+    if (failed) send({ error: printed.slice(-LOG_CHARACTERS_MAX).trim() || `${binary} ended` });
+    if (!failed || attached.size > 0) end();
   });
 }
 

@@ -3,16 +3,19 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
+import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { atEnd } from '../../../tests/lib/ending.mjs';
 import { folder } from '../../../tests/lib/folder.mjs';
 import { Journal, PATIENCE_MS, lines } from '../../../tests/lib/journal.mjs';
 import { built } from '../../../tests/lib/program.mjs';
 
 const INDEX = new URL('../src/index.js', import.meta.url);
+const SUPERVISOR = new URL('../src/supervisor.js', import.meta.url);
 /** A process of an application: prints the hub's address and everything on the topic `chat`; publishes the lines of its input. */
 const APPLICATION = `
 import { Client, publish, subscribe } from ${JSON.stringify(INDEX.href)};
@@ -148,6 +151,30 @@ for (const [what, change, message] of [
     await gone(mine);
   });
 }
+
+test('a process that connects after the program has failed still learns why', async (t) => {
+  const mine = await project(t);
+  mkdirSync(mine.runtime, { mode: 0o700 });
+  const place = join(mine.runtime, 'late');
+  const supervisor = spawn(process.execPath, [fileURLToPath(SUPERVISOR), place, '/bin/false'], { env: mine.env, stdio: 'ignore' });
+  atEnd(t, () => supervisor.kill('SIGKILL'));
+  // It opens the log before it starts the program, and has closed it when the program has ended.
+  const open = () => {
+    try {
+      return readdirSync(`/proc/${supervisor.pid}/fd`).some((number) => readlinkSync(`/proc/${supervisor.pid}/fd/${number}`) === `${place}.log`);
+    } catch {
+      return false;
+    }
+  };
+  await until(() => 'the program never started', () => existsSync(`${place}.log`));
+  await until(() => 'the program never ended', () => !open());
+  const answer = await new Promise((resolve, reject) => {
+    const socket = createConnection(`${place}.sock`);
+    socket.on('error', reject).setEncoding('utf8').on('data', resolve);
+  });
+  assert.match(answer, /"error":"\/bin\/false ended"/);
+  await gone(mine);
+});
 
 test('a directory for sockets that others can read is refused', async (t) => {
   const mine = await project(t);
