@@ -93,13 +93,23 @@ publish() {
     sleep 0.1
   done
 }
-# The hub that serves the stream.
+# How many streams a hub serves; nothing if it does not answer.
+subscribers() {
+  curl -sS --max-time 5 -H "Authorization: Bearer $KEY" -H 'Accept: application/json' "http://127.0.0.1:808$1/topics/news" 2>/dev/null |
+    sed -n 's/.*"subscribers":\([0-9]*\).*/\1/p'
+}
+# The hub that serves the stream, once other streams that have ended are closed everywhere.
 hub_of_stream() {
-  local number
-  for number in 0 1; do
-    if curl -sS --max-time 5 -H "Authorization: Bearer $KEY" -H 'Accept: application/json' "http://127.0.0.1:808$number/topics/news" 2>/dev/null |
-      grep -q '"subscribers":1'; then echo "$number"; fi
+  local tenths=300
+  while ((tenths-- > 0)); do
+    case "$(subscribers 0) $(subscribers 1)" in
+      '1 0') echo 0; return ;;
+      '0 1') echo 1; return ;;
+    esac
+    sleep 0.1
   done
+  echo "the stream is at neither hub, or at both" >&2
+  exit 1
 }
 
 NODE_EXTRA_CA_CERTS=$authority node "$client" "$origin/stream?topic=news&ticket=$stream_ticket" >>stream 2>client.log &
