@@ -30,7 +30,7 @@ SHELL_SCRIPTS = .ci/run tests/setup tests/deny tests/fuzz tests/soak tests/slow-
   $(wildcard tests/dist/*.sh) tools/dist/build tools/dist/archive tools/dist/deb tools/dist/crates $(wildcard deploy/deb/p*)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-node check lint features dist dist-test bench torture contention history hubs slow soak tls doc site reference setup
+.PHONY: help demo test test-python test-node check lint features dist dist-test bench torture contention history hubs slow soak tls chart doc site reference setup
 
 help: ## List the tasks
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r task text; do \
@@ -39,13 +39,12 @@ help: ## List the tasks
 demo: ## Build Tidings and run the chat; it prints its address
 	@$(CARGO) run --locked -p tidings-cli -- demo
 
-# The binaries are built last and one by one, so that the hub under test is built exactly as `make demo` builds it. The tests of the
-# Python client mostly wait, so they run next to those in Node.
+# One command builds the programs that are started from elsewhere: each of its own would build most dependencies again, with fewer of
+# their features. For `tidings` they are those with which `make demo` builds it, so that a test of that replaces nothing under others.
+# The tests of the Python client mostly wait, so they run next to those in Node.
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
 	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
-	$(CARGO) build --locked -p tidings-testkit
-	$(CARGO) build --locked -p tidings-adopt-axum -p tidings-example-notifications
-	$(CARGO) build --locked -p tidings-cli
+	$(CARGO) build --locked -p tidings-cli -p tidings-testkit -p tidings-adopt-axum -p tidings-example-notifications
 	tests/node_modules/.bin/tsc -p clients/js
 	$(MAKE) --no-print-directory -j2 test-python test-node
 
@@ -135,10 +134,14 @@ soak: ## Half an hour of subscribers that connect and disconnect (MINUTES=n, SEE
 
 tls: ## 5,000 subscribers over TLS and a new certificate (CLIENTS=n), then testssl on protocols, cipher suites and vulnerabilities
 	@tests/setup tls
-	$(CARGO) build --locked -p tidings-testkit
-	$(CARGO) build --locked -p tidings-cli
+	$(CARGO) build --locked -p tidings-cli -p tidings-testkit
 	TIDINGS_CLIENTS=$(CLIENTS) $(CARGO) test --locked -p tidings-cli --test tls_subscribers -- --nocapture
 	cd tests && node --test --test-reporter=spec tls
+
+chart: ## Check the Helm chart and the objects that it renders; builds Helm if it is not installed, which needs Go and some minutes
+	@tests/setup chart
+	$(CARGO) build --locked -p tidings-cli
+	cd tests && PATH="$$PWD/.cache/bin:$$PATH" node --test --test-reporter=spec --test-name-pattern=chart stories/deploy.test.mjs
 
 doc: ## Build the documentation of the crates into target/doc, and compare the public API with docs/public-api; a broken link is an error
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --lib --all-features --no-deps
