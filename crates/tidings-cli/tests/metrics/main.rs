@@ -5,12 +5,14 @@
 
 #![cfg(target_os = "linux")]
 
+mod endings;
 mod hub;
 mod moves;
 mod served;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    path::Path,
     process::Command,
 };
 
@@ -19,66 +21,98 @@ use tidings_testkit::{Connection, Hub, binary};
 use crate::moves::{Case, prove, values};
 
 /// The tables of all modules.
-const TABLES: &[&[Case]] = &[hub::CASES, served::CASES];
+const TABLES: &[&[Case]] = &[endings::CASES, hub::CASES, served::CASES];
 
-/// Metrics that no case moves, and the test that does.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("tidings_build_info", "the label of the build is the version of the program, below"),
-    ("process_start_time_seconds", "the start of the process does not move, below"),
-    ("process_threads", "threads are started once, below"),
-    ("tidings_ephemeral_dropped_total", "tests/ephemeral.rs"),
-    ("tidings_fan_out_lag_bytes", "crates/tidings/tests"),
-    ("tidings_deliveries_total", "tests/measurements.rs"),
-    ("tidings_delivered_bytes_total", "tests/measurements.rs"),
-    ("tidings_delivery_lag_seconds", "tests/measurements.rs"),
-    ("tidings_streams_stalled", "tests/measurements.rs"),
-    ("tidings_reader_lag_bytes_worst", "tests/measurements.rs"),
-    ("tidings_reader_lag_bytes_p99", "tests/measurements.rs"),
-    ("tidings_gaps_total", "tests/measurements.rs"),
-    ("tidings_replays_total", "tests/measurements.rs"),
-    ("tidings_replay_pages_total", "tests/measurements.rs"),
-    ("tidings_replay_events_total", "tests/measurements.rs"),
-    ("tidings_replays_running", "tests/measurements.rs"),
-    ("tidings_replays_running_max", "tests/measurements.rs"),
-    ("tidings_patterns_max", "tests/measurements.rs"),
-    ("tidings_feed_bytes_max", "tests/measurements.rs"),
-    ("tidings_fan_out_lag_bytes_max", "tests/measurements.rs"),
-    ("tidings_appends_pending", "tests/measurements.rs"),
-    ("tidings_appends_pending_max", "tests/measurements.rs"),
-    ("tidings_appends_pending_bytes", "tests/measurements.rs"),
-    ("tidings_appends_pending_bytes_max", "tests/measurements.rs"),
-    ("tidings_log_events", "tests/measurements.rs"),
-    ("tidings_log_bytes", "tests/measurements.rs"),
-    ("tidings_log_bytes_max", "tests/measurements.rs"),
-    ("tidings_log_oldest_timestamp_seconds", "tests/measurements.rs"),
-    ("tidings_log_newest_timestamp_seconds", "tests/measurements.rs"),
-    ("tidings_log_sync_duration_seconds", "tests/measurements.rs"),
-    ("tidings_store_info", "tests/measurements.rs"),
-    ("tidings_store_up", "tests/measurements.rs"),
-    ("tidings_store_operation_duration_seconds", "tests/measurements.rs"),
-    ("tidings_store_errors_total", "tests/measurements.rs"),
-    ("tidings_cluster_hubs", "tests/measurements.rs"),
-    ("tidings_cluster_leases", "tests/measurements.rs"),
-    ("tidings_stored_events_rejected_total", "crates/tidings-redis/tests"),
-    ("tidings_accept_pauses_total", "crates/tidings-server/src/acceptor/tests.rs"),
-    ("tidings_bridge_listening", "tests/bridge.rs"),
-    ("tidings_bridge_queue_bytes", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_received_total", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_published_total", "tests/bridge.rs"),
-    ("tidings_bridge_undecodable_total", "tests/bridge.rs"),
-    ("tidings_bridge_invalid_total", "tests/bridge.rs"),
-    ("tidings_bridge_too_large_total", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_no_room_total", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_dropped_total", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_sent_total", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_unsent_total", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_returned_total", "crates/tidings-redis/tests/bridge"),
-    ("tidings_bridge_connections_lost_total", "tests/bridge.rs"),
-    ("tidings_issuers_without_keys", "tests/issuers.rs"),
-    ("tidings_issuer_keys_fetched_total", "tests/issuers.rs"),
-    ("tidings_issuer_keys_failed_total", "tests/issuers.rs"),
-    ("tidings_application_up", "src/commands/application/state.rs"),
-    ("tidings_application_starts_total", "src/commands/application/state.rs"),
+/// Metrics that no case moves; the file below `crates` whose tests do, and the name by which they read
+/// them.
+const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("tidings_build_info", "tidings-cli/tests/metrics/main.rs", "tidings_build_info"),
+    ("process_start_time_seconds", "tidings-cli/tests/metrics/main.rs", "process_start_time_seconds"),
+    ("process_threads", "tidings-cli/tests/metrics/main.rs", "process_threads"),
+    ("tidings_ephemeral_dropped_total", "tidings-cli/tests/ephemeral.rs", "tidings_ephemeral_dropped_total"),
+    ("tidings_fan_out_lag_bytes", "tidings/tests/hub/limits.rs", "fan_out_lag_bytes"),
+    ("tidings_deliveries_total", "tidings-cli/tests/measurements.rs", "tidings_deliveries_total"),
+    ("tidings_delivered_bytes_total", "tidings-cli/tests/measurements.rs", "tidings_delivered_bytes_total"),
+    ("tidings_delivery_lag_seconds", "tidings-cli/tests/measurements.rs", "tidings_delivery_lag_seconds"),
+    ("tidings_streams_stalled", "tidings-cli/tests/measurements.rs", "tidings_streams_stalled"),
+    ("tidings_reader_lag_bytes_worst", "tidings-cli/tests/measurements.rs", "tidings_reader_lag_bytes_worst"),
+    ("tidings_reader_lag_bytes_p99", "tidings-cli/tests/measurements.rs", "tidings_reader_lag_bytes_p99"),
+    ("tidings_gaps_total", "tidings-cli/tests/measurements.rs", "tidings_gaps_total"),
+    ("tidings_replays_total", "tidings-cli/tests/measurements.rs", "tidings_replays_total"),
+    ("tidings_replay_pages_total", "tidings-cli/tests/measurements.rs", "tidings_replay_pages_total"),
+    ("tidings_replay_events_total", "tidings-cli/tests/measurements.rs", "tidings_replay_events_total"),
+    ("tidings_replays_running", "tidings/tests/hub/limits.rs", "replays_running"),
+    ("tidings_replays_running_max", "tidings-cli/tests/measurements.rs", "tidings_replays_running_max"),
+    ("tidings_patterns_max", "tidings-cli/tests/measurements.rs", "tidings_patterns_max"),
+    ("tidings_feed_bytes_max", "tidings-cli/tests/measurements.rs", "tidings_feed_bytes_max"),
+    ("tidings_fan_out_lag_bytes_max", "tidings-cli/tests/measurements.rs", "tidings_fan_out_lag_bytes_max"),
+    ("tidings_appends_pending", "tidings-cli/tests/measurements.rs", "tidings_appends_pending"),
+    ("tidings_appends_pending_max", "tidings-cli/tests/measurements.rs", "tidings_appends_pending_max"),
+    ("tidings_appends_pending_bytes", "tidings-cli/tests/measurements.rs", "tidings_appends_pending_bytes"),
+    (
+        "tidings_appends_pending_bytes_max",
+        "tidings-cli/tests/measurements.rs",
+        "tidings_appends_pending_bytes_max",
+    ),
+    ("tidings_log_events", "tidings-cli/tests/measurements.rs", "tidings_log_events"),
+    ("tidings_log_bytes", "tidings-cli/tests/measurements.rs", "tidings_log_bytes"),
+    ("tidings_log_bytes_max", "tidings-cli/tests/measurements.rs", "tidings_log_bytes_max"),
+    (
+        "tidings_log_oldest_timestamp_seconds",
+        "tidings-cli/tests/measurements.rs",
+        "tidings_log_oldest_timestamp_seconds",
+    ),
+    (
+        "tidings_log_newest_timestamp_seconds",
+        "tidings-cli/tests/measurements.rs",
+        "tidings_log_newest_timestamp_seconds",
+    ),
+    (
+        "tidings_log_sync_duration_seconds",
+        "tidings-cli/tests/measurements.rs",
+        "tidings_log_sync_duration_seconds",
+    ),
+    ("tidings_store_info", "tidings-cli/tests/measurements.rs", "tidings_store_info"),
+    ("tidings_store_up", "tidings-cli/tests/measurements.rs", "tidings_store_up"),
+    (
+        "tidings_store_operation_duration_seconds",
+        "tidings-cli/tests/measurements.rs",
+        "tidings_store_operation_duration_seconds",
+    ),
+    ("tidings_store_errors_total", "tidings-cli/tests/measurements.rs", "tidings_store_errors_total"),
+    ("tidings_cluster_hubs", "tidings-cli/tests/measurements.rs", "tidings_cluster_hubs"),
+    ("tidings_cluster_leases", "tidings-cli/tests/measurements.rs", "tidings_cluster_leases"),
+    ("tidings_stored_events_rejected_total", "tidings-redis/tests/log.rs", "rejected_count"),
+    ("tidings_bridge_listening", "tidings-cli/tests/bridge.rs", "tidings_bridge_listening"),
+    ("tidings_bridge_queue_bytes", "tidings-redis/tests/bridge/coming_in.rs", "figures.queue_bytes"),
+    ("tidings_bridge_received_total", "tidings-redis/tests/bridge/coming_in.rs", "figures.received"),
+    ("tidings_bridge_published_total", "tidings-cli/tests/bridge.rs", "tidings_bridge_published_total"),
+    ("tidings_bridge_undecodable_total", "tidings-cli/tests/bridge.rs", "tidings_bridge_undecodable_total"),
+    ("tidings_bridge_invalid_total", "tidings-cli/tests/bridge.rs", "tidings_bridge_invalid_total"),
+    ("tidings_bridge_too_large_total", "tidings-redis/tests/bridge/coming_in.rs", "figures.too_large"),
+    ("tidings_bridge_no_room_total", "tidings-redis/tests/bridge/coming_in.rs", ".no_room"),
+    ("tidings_bridge_dropped_total", "tidings-redis/tests/bridge/coming_in.rs", "figures.dropped"),
+    ("tidings_bridge_sent_total", "tidings-redis/tests/bridge/going_out.rs", "figures.sent"),
+    ("tidings_bridge_unsent_total", "tidings-redis/tests/bridge/going_out.rs", "figures.unsent"),
+    ("tidings_bridge_returned_total", "tidings-redis/tests/bridge/going_out.rs", "figures.returned"),
+    (
+        "tidings_bridge_connections_lost_total",
+        "tidings-cli/tests/bridge.rs",
+        "tidings_bridge_connections_lost_total",
+    ),
+    ("tidings_issuers_without_keys", "tidings-cli/tests/issuers.rs", "tidings_issuers_without_keys"),
+    (
+        "tidings_issuer_keys_fetched_total",
+        "tidings-cli/tests/issuers.rs",
+        "tidings_issuer_keys_fetched_total",
+    ),
+    ("tidings_issuer_keys_failed_total", "tidings-cli/tests/issuers.rs", "tidings_issuer_keys_failed_total"),
+    ("tidings_application_up", "tidings-cli/src/commands/application/state.rs", "tidings_application_up"),
+    (
+        "tidings_application_starts_total",
+        "tidings-cli/src/commands/application/state.rs",
+        "tidings_application_starts_total",
+    ),
 ];
 
 async fn scrape(hub: &Hub) -> String {
@@ -110,13 +144,23 @@ async fn the_metrics_of_serving_move_by_what_they_measure() {
     prove(served::CASES).await;
 }
 
+#[tokio::test]
+async fn the_metrics_of_streams_that_end_move_by_what_they_measure() {
+    prove(endings::CASES).await;
+}
+
 #[test]
 fn every_metric_is_moved_by_a_test() {
     let series = TABLES.iter().flat_map(|cases| *cases).flat_map(|case| case.series);
     let moved: BTreeSet<_> = series.map(|(series, _)| metric_of(series).to_owned()).collect();
-    let elsewhere: BTreeSet<_> = ELSEWHERE.iter().map(|(metric, _)| (*metric).to_owned()).collect();
+    let elsewhere: BTreeSet<_> = ELSEWHERE.iter().map(|(metric, ..)| (*metric).to_owned()).collect();
     let both: Vec<_> = moved.intersection(&elsewhere).collect();
     assert!(both.is_empty(), "moved by a case, so not to be listed elsewhere: {both:?}");
+    for (metric, file, name) in ELSEWHERE {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(name), "{file} does not name {name}, so it cannot test {metric}");
+    }
     let tested: BTreeSet<_> = moved.union(&elsewhere).cloned().collect();
     assert_eq!(tested, described(), "left: those of the tests; right: those of `tidings metrics`");
 }

@@ -143,6 +143,8 @@ async fn concurrent_page_reads_are_bounded_and_every_reader_gets_one() {
     }
     settle().await;
     assert_eq!(log.reads_max.load(Ordering::SeqCst), 3);
+    let running = hub.measurements().replays_running;
+    assert_eq!((running.now, running.max), (3, 3));
     // Late readers do not hold up live subscribers.
     let mut live = Listener::open(&hub, to(&hub, &["chat"])).await;
     publish(&hub, "chat", "6").await;
