@@ -64,7 +64,7 @@ test('curl with prior knowledge of HTTP/2 receives and publishes, and is refused
 test('every command of docs/subscribing.md receives the last events, and those that follow if it stays connected', async (t) => {
   const hub = await Hub.start(t, 'serve');
   await hub.publish('chat', 'before');
-  const commands = blocks(read('docs/subscribing.md')).filter(({ language }) => language === 'sh');
+  const commands = blocks(read('docs/subscribing.md')).filter(({ language, code }) => language === 'sh' && !/hello=true|PATCH/.test(code));
   assert.equal(commands.length, 5);
   const isFinite = ({ code }) => code.includes('until=now');
   const finite = commands.filter(isFinite).map(({ code }) => code.replaceAll('http://127.0.0.1:8080', hub.origin));
@@ -85,4 +85,21 @@ test('every command of docs/subscribing.md receives the last events, and those t
   for (const screen of screens) await screen.shows('data: before\n');
   for (const topic of ['news', 'typing']) await hub.publish(topic, 'after');
   for (const screen of screens) await screen.shows('data: after\n');
+});
+
+test('the commands of docs/subscribing.md change the topics of a stream', async (t) => {
+  const hub = await Hub.start(t, 'serve');
+  const commands = blocks(read('docs/subscribing.md')).filter(({ language, code }) => language === 'sh' && /hello=true|PATCH/.test(code));
+  const [open, change] = commands.map(({ code }) => code.replaceAll('http://127.0.0.1:8080', hub.origin));
+  const screen = curl(t, open.match(/'(.*)'/)[1]);
+  await screen.shows('"kind":"hello"');
+  const { connection, secret, topics } = JSON.parse(screen.text().match(/^data: (.*)$/m)[1]);
+  assert.deepEqual(topics, ['chat']);
+  const command = change.replaceAll('3f0c…', connection).replaceAll('9a41…', secret).replace(/^curl /, 'curl -sS ');
+  const answer = JSON.parse(execFileSync('sh', ['-c', command], { encoding: 'utf8', timeout: 60_000 }));
+  assert.deepEqual(answer, { connection, topics: ['news'], cursor: answer.cursor });
+  await hub.publish('chat', 'removed');
+  await hub.publish('news', 'added');
+  await screen.shows('data: added\n');
+  assert.doesNotMatch(screen.text(), /removed/);
 });

@@ -10,6 +10,7 @@ use crate::{
     Access, AuthConfig, AuthError, ConfigError, MintTicketError, MintedTicket, NewTicket,
     keys::Keys,
     presentation::{self, CookieNames, Presented},
+    proof,
     ticket::{Tickets, has_ticket_shape},
     token::{Issuers, KeyWait, RemoteKeys, has_token_shape},
 };
@@ -69,6 +70,13 @@ impl Authenticator {
         let mut access = checks.check(&credential, now_unix_secs)?;
         access.presented_in = place;
         Ok(Some(access))
+    }
+
+    /// A digest of the credential of a request with these headers and this query, wherever it is
+    /// presented. `None` without one.
+    pub fn proof(&self, headers: &HeaderMap, query: Option<&str>) -> Option<[u8; 32]> {
+        let presented = presentation::find(headers, query, &self.0.load().cookies).ok()??;
+        Some(proof::of_credential(&presented.credential))
     }
 
     /// What this credential allows, wherever it was presented.

@@ -54,6 +54,7 @@ mod keys;
 mod member;
 mod mint;
 mod presentation;
+mod proof;
 mod scope;
 mod ticket;
 mod token;
@@ -73,6 +74,7 @@ pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, m
 pub use presentation::{
     COOKIE_NAME, CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, CookieName, TICKET_PARAMETER, refuse_in_url,
 };
+pub use proof::proof_of_secret;
 pub use ticket::{
     MintTicketError, MintedTicket, NewTicket, TICKET_BYTES_MAX, TICKET_SECS_DEFAULT, TICKET_SECS_MAX,
     TicketSecret,

@@ -4,7 +4,7 @@
 //! reported is the difference between before and after, whatever order changes arrive in: a mark
 //! that disappears removes all members with it at once, and a late mark brings them back.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tidings::{Presence, log::cluster::Change};
 
@@ -117,8 +117,13 @@ impl Elsewhere {
         let mut changed = Vec::new();
         if other.is_alive {
             let left_over = |these: &[Presence], those: &[Presence], here| {
-                let those: HashSet<_> = those.iter().map(|member| member.connection).collect();
-                let only = these.iter().filter(|member| !those.contains(&member.connection));
+                let those: HashMap<_, _> = those.iter().map(|member| (member.connection, member)).collect();
+                // One that has other topics now is reported again.
+                let is_other = |member: &&Presence| {
+                    let that = those.get(&member.connection);
+                    that.is_none_or(|that| here && that.matchers != member.matchers)
+                };
+                let only = these.iter().filter(is_other);
                 only.map(|member| Presence { here, ..member.clone() }).collect::<Vec<_>>()
             };
             changed.extend(left_over(&before, &members, false));
@@ -165,6 +170,18 @@ mod tests {
             i32::from(reported.connection.to_bytes()[0]) * if reported.here { 1 } else { -1 }
         };
         changed.iter().map(number).collect()
+    }
+
+    #[test]
+    fn a_member_with_other_topics_is_reported_again() {
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.apply(vec![mark("a"), page("a", 0, &[1, 2])]);
+        let members = [member(1, None, &["chat", "news"]), member(2, None, &["chat"])];
+        let value = encode_page(&members);
+        let key = Key::Page { hub: "a", number: 0 }.to_string();
+        let changed = elsewhere.apply(vec![Change::Set { key, value }]);
+        assert_eq!(reported(&changed), [1]);
+        assert_eq!(changed[0].matchers.len(), 2);
     }
 
     #[test]

@@ -56,8 +56,20 @@ impl Page {
 }
 
 impl Pages {
-    /// Adds a subscriber to a page, and returns its number.
+    /// Adds a subscriber to a page, and returns its number. One that has other topics now stays on
+    /// its page: others must not see it leave one page after it has joined another.
     pub(crate) fn join(&mut self, presence: Presence) -> usize {
+        if let Some(&number) = self.numbers.get(&presence.connection) {
+            let page = &mut self.numbered[number];
+            let is_it = |member: &&mut Presence| member.connection == presence.connection;
+            if let Some(member) = page.members.iter_mut().find(is_it) {
+                page.bytes += encoded_bytes(&presence);
+                page.bytes -= encoded_bytes(member);
+                *member = presence;
+            }
+            self.changed(number);
+            return number;
+        }
         let number = self.roomy.first().copied().unwrap_or_else(|| {
             self.numbered.push(Page::default());
             self.numbered.len() - 1
@@ -177,6 +189,25 @@ mod tests {
         assert_eq!(again.len(), 1);
         assert!(again[0].0 == 0 && again[0].1.contains(&100) && !again[0].1.contains(&3), "{again:?}");
         assert_eq!(pages.members().count(), 70);
+    }
+
+    #[test]
+    fn a_subscriber_with_other_topics_stays_on_its_page() {
+        let now = Instant::now();
+        let mut pages = Pages::default();
+        for number in 0..40 {
+            pages.join(member(number, None, &["chat"]));
+        }
+        pages.leave(&member(0, None, &[]).connection);
+        shown(&mut pages, now);
+        let changed = member(39, None, &["chat", "news"]);
+        assert_eq!(pages.join(changed.clone()), 1, "there is room on the first page");
+        assert_eq!(pages.count(), 39);
+        let shown = shown(&mut pages, now);
+        assert!(shown.len() == 1 && shown[0].0 == 1 && shown[0].1.contains(&39), "{shown:?}");
+        assert!(pages.members().any(|member| *member == changed));
+        pages.leave(&changed.connection);
+        assert_eq!(pages.numbered[1].bytes, 7 * encoded_bytes(&member(1, None, &["chat"])));
     }
 
     #[test]

@@ -81,6 +81,11 @@ impl Authorizer {
         Ok(access)
     }
 
+    /// A digest of the credential of a request. `None` without one, and on a hub that checks none.
+    pub(crate) fn proof(&self, parts: &Parts) -> Option<[u8; 32]> {
+        self.authenticator.as_ref()?.proof(&parts.headers, parts.uri.query())
+    }
+
     /// What a request has to wait for before its credential can be checked; nearly always nothing.
     pub(crate) fn keys_to_wait_for(&self, parts: &Parts) -> Option<impl Future<Output = ()> + use<>> {
         let authenticator = self.authenticator.as_ref()?;

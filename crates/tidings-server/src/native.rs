@@ -1,12 +1,13 @@
 //! The native API, for curl and EventSource.
 //!
 //! `/stream` streams the topics that the query names; `/topics/…` is one topic: its stream and
-//! summary, publishing and deletion. Unknown parameters are refused, except those that existing
+//! summary, publishing and deletion; `/connections/…` is an open stream. Unknown parameters are refused, except those that existing
 //! clients add to a subscription: a misspelt `since` must not silently lose history, nor a misspelt
 //! `private` publish a public event.
 
 mod batch;
 mod delete;
+mod edit;
 mod form_or_json;
 mod json;
 mod posted;
@@ -28,6 +29,7 @@ use self::json::json_line;
 pub(crate) use self::{
     batch::publish_batch,
     delete::delete,
+    edit::edit,
     publish::{publish, publish_one},
     starts::starts,
     stream::stream,

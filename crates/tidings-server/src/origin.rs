@@ -132,6 +132,7 @@ impl Origins {
         let methods = match parts.uri.path() {
             "/stream" => "GET, HEAD, POST, QUERY",
             path if path.starts_with("/topics/") => "GET, HEAD, POST, DELETE",
+            path if path.starts_with("/connections/") => "PATCH",
             _ => "GET, HEAD, POST",
         };
         let headers = [

@@ -17,6 +17,8 @@ pub(crate) enum Route {
     Path(&'static str),
     /// `/topics/{topic}`.
     Topic,
+    /// `/connections/{id}`.
+    Connection,
     /// The path of the hub's URL.
     Mercure,
     /// A path that an application decides about.
@@ -50,6 +52,7 @@ impl Route {
         match fixed {
             Some(fixed) => Self::Path(fixed),
             None if path.starts_with("/topics/") => Self::Topic,
+            None if path.starts_with("/connections/") => Self::Connection,
             None => Self::Other,
         }
     }
@@ -58,6 +61,7 @@ impl Route {
         match self {
             Self::Path(path) => path,
             Self::Topic => "/topics/{topic}",
+            Self::Connection => "/connections/{id}",
             Self::Mercure => "mercure",
             Self::Authorize => "authorize",
             Self::Upstream => "upstream",
@@ -87,6 +91,7 @@ mod tests {
             ("/stream?topic=secret", "/stream", "/stream"),
             ("/topics", "/topics", "/topics"),
             ("/topics/secret", "/topics/{topic}", "/topics/{topic}"),
+            ("/connections/secret", "/connections/{id}", "/connections/{id}"),
             ("/topics/a/secret", "/topics/{topic}", "/topics/{topic}"),
             ("/.well-known/mercure?topic=secret", "mercure", "mercure"),
             ("/events?secret", "authorize", "authorize"),

@@ -9,7 +9,7 @@ use axum::{
     extract::{Request, State},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{any, get, patch, post},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use tidings::Hub;
@@ -48,7 +48,8 @@ const ADMIN_PATHS: [&str; 3] = ["/metrics", "/revoke", "/reload"];
 
 /// Whether the path of a hub's public URL is free for the Mercure API.
 pub fn hub_path_is_free(path: &str) -> bool {
-    !OWN_PATHS.contains(&path) && !path.starts_with("/topics/") && !path.starts_with("/assets/")
+    !OWN_PATHS.contains(&path)
+        && ["/topics/", "/connections/", "/assets/"].iter().all(|prefix| !path.starts_with(prefix))
 }
 
 /// Whether an application may decide about the streams of this path: the hub itself has no other use
@@ -96,6 +97,7 @@ pub(crate) fn routes(app: App) -> Router {
         .route(pages::SCRIPT_PATH, get(pages::script))
         .route("/topics", post(native::publish_batch))
         .route("/tickets", post(native::make_ticket))
+        .route("/connections/{id}", patch(native::edit))
         .route(
             "/topics/",
             get(native::topic_missing).post(native::topic_missing).delete(native::topic_missing),

@@ -13,10 +13,10 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::{
-    Error, EventId, Format, Matcher, PatternsFull, Requested, Since, Subscribe, Subscription, Until,
-    log::Cursor, log::Position,
+    EditProof, Error, EventId, Format, Matcher, PatternsFull, Requested, Since, Subscribe, Subscription,
+    Until, log::Cursor, log::Position,
 };
-use tidings_auth::Access;
+use tidings_auth::{Access, Subject, proof_of_secret};
 
 use crate::{
     access::{client_address, expires_in, stay_within_ticket},
@@ -108,6 +108,10 @@ pub(crate) async fn open(
         .format(request.format)
         .hello(request.hello)
         .grants(access.subscribe.clone());
+    // An application has decided about these topics, and no others.
+    if request.hello && access.subject != Subject::Application {
+        subscribe = editable(app, parts, subscribe);
+    }
     if let Some(until) = request.until {
         subscribe = subscribe.until(until);
     }
@@ -147,6 +151,18 @@ pub(crate) async fn open(
         None => drop(response.extensions_mut().insert(handle)),
     }
     Ok(response)
+}
+
+/// The topics can be changed with the credential of this request, or with a secret that only the
+/// client receives.
+fn editable(app: &App, parts: &Parts, subscribe: Subscribe) -> Subscribe {
+    if let Some(proof) = app.authorizer.proof(parts) {
+        return subscribe.editable(EditProof(proof), None);
+    }
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).expect("the system provides random numbers");
+    let secret = format!("{:032x}", u128::from_be_bytes(bits));
+    subscribe.editable(EditProof(proof_of_secret(&secret)), Some(secret))
 }
 
 fn headers(app: &App) -> HeaderMap {

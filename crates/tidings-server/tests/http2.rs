@@ -437,3 +437,25 @@ async fn cookies_in_several_fields_are_one_header() {
         client.ask(&Method::GET, "/", &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], "");
     assert_eq!(answer.await.ok().body, "a=1; b=2; c=3");
 }
+
+#[tokio::test]
+async fn a_stream_changes_its_topics_over_the_connection_that_it_shares() {
+    let served = served(Settings::default()).await;
+    let mut client = Client::connect(&served).await;
+    let mut stream = client.stream("/stream?topic=a&hello=true", &[]).await;
+    let (_, hello) = stream.event().await;
+    let hello: serde_json::Value = serde_json::from_str(&hello).expect("JSON");
+    let target = format!("/connections/{}", hello["connection"].as_str().expect("a connection"));
+    let headers = [("content-type", "application/json")];
+    for (add, remove, expected) in [("b", "a", "b"), ("a", "x", "a"), ("c", "b", "c")] {
+        let body = serde_json::json!({ "add": add, "remove": remove, "secret": hello["secret"] });
+        client.ask(&Method::PATCH, &target, &headers, &body.to_string()).await.ok();
+        for topic in ["x", expected] {
+            served.hub.publish(NewEvent::new(topic, topic)).await.expect("published");
+        }
+        assert_eq!(stream.event().await.1, expected);
+    }
+    let stranger = serde_json::json!({ "add": "x", "secret": "0" });
+    let refused = client.ask(&Method::PATCH, &target, &headers, &stranger.to_string()).await;
+    refused.refused(403);
+}

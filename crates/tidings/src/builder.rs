@@ -19,6 +19,7 @@ use url::Url;
 use crate::shard::driver::Shards;
 use crate::{
     compiler::Compiler,
+    editing::{elsewhere, waiting::EditsElsewhere},
     engine::Engine,
     error::Error,
     feed::fan_out::fan_out,
@@ -270,6 +271,7 @@ impl HubBuilder {
             )),
             presence: PresenceRegistry::new(self.presence),
             ephemeral: Ephemeral::new(settings.ephemeral_bytes_max, is_clustered),
+            edits_elsewhere: EditsElsewhere::default(),
             is_clustered,
             cluster: measured_cluster.clone(),
             measured_cluster,
@@ -296,6 +298,9 @@ impl HubBuilder {
             let receive = |state| broadcast::receive(state, messages);
             tasks.push(Task::start(vital("broadcasting", Arc::clone(&state), broadcast::send)));
             tasks.push(Task::start(vital("receiving broadcasts", Arc::clone(&state), receive)));
+            let messages = elsewhere::listen(&state).await;
+            let receive = |state| elsewhere::receive(state, messages);
+            tasks.push(Task::start(vital("changing streams for other hubs", Arc::clone(&state), receive)));
             let hubs = Arc::clone(&state.cluster_hubs);
             let engine = Arc::clone(&state.engine);
             let closed = async move { engine.closed().await };

@@ -1,6 +1,7 @@
 //! How many hubs the cluster has: each announces itself there, and counts those that do.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,6 +18,13 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const KEPT: Duration = Duration::from_secs(20);
 /// What the keys begin with. The number of the hub follows.
 const PREFIX: &str = "hubs/";
+
+/// The other hubs that announce themselves in a cluster now, by their numbers.
+pub(crate) async fn other_hubs(cluster: &dyn Cluster, own: [u8; 16]) -> Result<HashSet<u128>, ClusterError> {
+    let hubs = cluster.list(PREFIX).await?;
+    let numbers = hubs.iter().filter_map(|(key, _)| u128::from_str_radix(key.strip_prefix(PREFIX)?, 16).ok());
+    Ok(numbers.filter(|number| *number != u128::from_be_bytes(own)).collect())
+}
 
 /// The hubs of a cluster, as they were when they were counted last.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     closing::Closing,
     counts::Counts,
+    edits::Edits,
     endings::Endings,
     feed::feeds::Feeds,
     replay::{PageReading, ReplayRequest, Replayed, Replays, counts::ReplayStats},
@@ -36,6 +37,7 @@ pub(crate) struct Engine {
     pub(crate) lag: Arc<Lag>,
     pub(crate) closing: Closing,
     pub(crate) endings: Endings,
+    pub(crate) edits: Arc<Edits>,
     pub(crate) counts: Counts,
     /// Fires when closing has begun.
     closing_notifier: watch::Sender<()>,
@@ -57,6 +59,7 @@ impl Engine {
             lag: Arc::default(),
             closing: Closing::default(),
             endings: Endings::default(),
+            edits: Arc::default(),
             counts: Counts::default(),
             closing_notifier: watch::Sender::default(),
             runtime: Handle::current(),

@@ -16,8 +16,8 @@ use tokio::{task::JoinHandle, time::Instant};
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
 use crate::{
-    cluster_hubs::ClusterHubs, compiler::Compiler, engine::Engine, error::Error,
-    measured_cluster::MeasuredCluster, measured_log::MeasuredLog, presence::PresenceRegistry,
+    cluster_hubs::ClusterHubs, compiler::Compiler, editing::waiting::EditsElsewhere, engine::Engine,
+    error::Error, measured_cluster::MeasuredCluster, measured_log::MeasuredLog, presence::PresenceRegistry,
     presence::PresenceStream, publish::deletions::Deletions, publish::ephemeral::Ephemeral,
     publish::pressure::Pressure, publish::queue::Committer,
 };
@@ -286,6 +286,7 @@ pub(crate) struct HubState {
     pub(crate) committer: Committer,
     pub(crate) deletions: Deletions,
     pub(crate) ephemeral: Ephemeral,
+    pub(crate) edits_elsewhere: EditsElsewhere,
     /// Events published through this process since it started.
     pub(crate) published: AtomicU64,
     #[cfg(target_os = "linux")]

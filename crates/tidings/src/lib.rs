@@ -93,6 +93,8 @@ mod closing;
 mod cluster_hubs;
 mod compiler;
 mod counts;
+mod editing;
+mod edits;
 mod endings;
 mod engine;
 mod error;
@@ -155,6 +157,7 @@ pub use shard::socket::{Encryption, Socket};
 #[doc(hidden)]
 pub use {
     counts::{closed::CloseReason, reader_lag::ReaderLag},
+    edits::{EditError, EditProof, Edited, TopicEdit},
     feed::encode::JsonEvent,
     measured_log::{LogFailure, LogOperation},
     measurements::{Deliveries, Measurements, Usage},

@@ -4,8 +4,8 @@
 //! a subscriber costs a counter. The crate `tidings-presence` builds on the hook: a list of all
 //! subscribers, at all hubs of a cluster.
 //!
-//! Invariants: each connect is reported once, and its disconnect once and afterwards; no lock is
-//! held while the hook runs.
+//! Invariants: each connect is reported once, and its disconnect once and afterwards; in between, a
+//! subscriber is reported again when its topics change; no lock is held while the hook runs.
 
 mod change;
 mod stream;
@@ -78,16 +78,24 @@ impl PresenceRegistry {
             Box::new(Presence { here: true, is_local: true, connection, matchers, label })
         });
         let membership = Membership { registry: self.clone(), presence };
-        membership.notify();
+        membership.notify(false);
         membership
     }
 }
 
 impl Membership {
+    /// The subscriber has other matchers from now on. It is reported again as one that is here, with
+    /// these.
+    pub(crate) fn change(&mut self, matchers: &[Matcher]) {
+        let Some(presence) = &mut self.presence else { return };
+        presence.matchers = matchers.iter().map(PresenceMatcher::from).collect();
+        self.notify(true);
+    }
+
     /// A hook that panics must not take a connection, or all connections of a shard, with it.
-    fn notify(&self) {
+    fn notify(&self, is_known: bool) {
         let Some(presence) = &self.presence else { return };
-        self.registry.0.streams.note(presence);
+        self.registry.0.streams.note(presence, is_known);
         if let Some(hook) = &self.registry.0.hook
             && let Err(panicked) = vital::run(|| hook(presence))
         {
@@ -101,7 +109,7 @@ impl Drop for Membership {
         self.registry.0.here.fetch_sub(1, Ordering::Relaxed);
         if let Some(presence) = &mut self.presence {
             presence.here = false;
-            self.notify();
+            self.notify(true);
         }
     }
 }

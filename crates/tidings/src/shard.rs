@@ -30,6 +30,7 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod driver;
+mod editing;
 mod filters;
 mod groups;
 #[cfg(target_os = "linux")]
@@ -47,7 +48,7 @@ mod visit;
 mod wire;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -56,7 +57,7 @@ use slab::Slab;
 pub(crate) use self::subscriber::NewSubscriber;
 use self::{
     filters::Filters,
-    groups::Groups,
+    groups::{Groups, Member},
     snapshot::LastSnapshot,
     subscriber::{Phase, Subscriber},
     visit::{Gathered, Visit, VisitContext},
@@ -64,6 +65,7 @@ use self::{
 };
 use crate::{
     counts::{self, closed::CloseReason, deliveries::Delivered, reader_lag::LagSurvey},
+    edits::Registration,
     engine::Engine,
     feed::encode::EndReason,
     feed::sampling::Mark,
@@ -108,6 +110,8 @@ pub(crate) struct Shard<W> {
     /// When streams end by themselves, of those that do, or when that is to be announced: a
     /// credential must not be outlived until the next sweep. One entry for each of these streams.
     ends: BTreeSet<(Instant, Key)>,
+    /// Where the topics of streams can be changed, of those of which they can, by their slots.
+    editable: HashMap<u32, Box<Registration>>,
     /// The slot that the sweep comes to next, while there is one.
     sweep_slot: Option<usize>,
     /// How far apart sweeps are.
@@ -148,6 +152,7 @@ impl<W: Wire> Shard<W> {
             queue: VecDeque::new(),
             silent: VecDeque::new(),
             ends: BTreeSet::new(),
+            editable: HashMap::new(),
             sweep_slot: None,
             sweep_interval,
             requests: Vec::new(),
@@ -187,6 +192,9 @@ impl<W: Wire> Shard<W> {
         // A heartbeat that would be due before the next sweep is sent in this one.
         let heartbeat = &mut new_subscriber.parts.heartbeat;
         *heartbeat = heartbeat.saturating_sub(self.sweep_interval);
+        if let Some(editable) = new_subscriber.parts.editable.take() {
+            self.editable.insert(key.slot, editable);
+        }
         let subscriber = Subscriber::new(new_subscriber, key.serial, filter_number, members, now);
         self.ends.extend(subscriber.end().map(|end| (end.next_at(), key)));
         entry.insert(subscriber);
@@ -418,6 +426,9 @@ impl<W: Wire> Shard<W> {
 
     fn remove(&mut self, slot: u32, reason: CloseReason, engine: &Engine) {
         let mut subscriber = self.subscribers.remove(slot as usize);
+        if !self.editable.is_empty() {
+            self.editable.remove(&slot);
+        }
         let ended_by = if let Phase::Ending(ended_by) = subscriber.phase { ended_by } else { reason };
         engine.counts.closed.count(ended_by);
         self.pending_bytes -= subscriber.blocked_bytes();
@@ -428,13 +439,17 @@ impl<W: Wire> Shard<W> {
             self.ends.remove(&(end.at, key));
         }
         for member in std::mem::take(&mut subscriber.members) {
-            for moved in self.groups.leave(member).into_iter().flatten() {
-                if let Some(subscriber) = self.subscribers.get_mut(moved.slot as usize) {
-                    subscriber.has_moved(moved);
-                }
-            }
+            self.leave_group(member);
         }
         subscriber.reader.leave(&engine.feeds);
+    }
+
+    fn leave_group(&mut self, member: Member) {
+        for moved in self.groups.leave(member).into_iter().flatten() {
+            if let Some(subscriber) = self.subscribers.get_mut(moved.slot as usize) {
+                subscriber.has_moved(moved);
+            }
+        }
     }
 
     fn enqueue(&mut self, key: Key) {

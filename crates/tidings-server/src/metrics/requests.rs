@@ -9,6 +9,7 @@ labels! {
         Stream = "/stream",
         Topics = "/topics",
         Topic = "/topics/{topic}",
+        Connections = "/connections/{id}",
         Tickets = "/tickets",
         /// The path of the hub's URL.
         Mercure = "mercure",
@@ -70,6 +71,7 @@ impl Route {
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
             _ if path.starts_with("/assets/") => Self::Assets,
+            _ if path.starts_with("/connections/") => Self::Connections,
             _ => Self::Other,
         }
     }
@@ -119,6 +121,8 @@ mod tests {
             ("*", Route::Other),
             ("", Route::Other),
             ("/assets/x", Route::Assets),
+            ("/connections/x", Route::Connections),
+            ("/connections", Route::Other),
         ] {
             assert_eq!(Route::of(path, "/hub"), route, "{path}");
         }

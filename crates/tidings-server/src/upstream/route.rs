@@ -3,6 +3,7 @@
 //! | request | whose |
 //! |---|---|
 //! | `/topics`, `/topics/…`, the path of the hub's URL and everything below it | the hub's |
+//! | `/connections/…` | the hub's |
 //! | what the pages of the hub load, `/assets/tidings.css` and `/assets/tidings.js` | the hub's |
 //! | a path of `[[authorize]]` | the hub's, which asks its application |
 //! | `/stream` with `topic`, `channel`, `pattern` or `ticket` in its query, or with a ticket | the hub's |
@@ -39,6 +40,7 @@ fn is_of_hub(app: &App, parts: &Parts) -> bool {
     path == "*"
         || [STYLESHEET_PATH, SCRIPT_PATH].contains(&path)
         || is_at_or_below("/topics")
+        || path.starts_with("/connections/")
         || is_at_or_below(app.hub.validator().hub_url().path())
         || app.settings.authorize.deciding_about(path).is_some()
         || (path == "/stream" && names_what_it_wants(app, parts))

@@ -115,6 +115,15 @@ pub(crate) enum Notice {
         connection: String,
         /// How often the hub sends something at least; 0 without heartbeats.
         heartbeat_secs: u64,
+        /// What is subscribed to: topics,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        topics: Vec<String>,
+        /// and patterns.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        patterns: Vec<String>,
+        /// What proves that a request to change the topics is of this client, if nothing else does.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        secret: Option<String>,
     },
 }
 

@@ -274,6 +274,11 @@ impl Feed {
         content.end - from
     }
 
+    /// The number of the last ephemeral event that was written here.
+    pub(crate) fn last_ephemeral(&self) -> u64 {
+        self.content().last_ephemeral
+    }
+
     /// Notifies the readers that the feed has grown.
     pub(crate) fn announce(&self) {
         self.has_grown.store(false, Ordering::Relaxed);

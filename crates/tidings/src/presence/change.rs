@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use tidings_topic::{ConnectionId, Matcher};
 
-/// A subscriber connected or disconnected.
+/// A subscriber connected or disconnected, or its topics changed while it was connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
-    /// Whether it connected, or is in a presence list; otherwise it disconnected.
+    /// Whether it connected, is in a presence list, or is here already and has other
+    /// [`matchers`](Self::matchers) now; otherwise it disconnected.
     pub here: bool,
     /// Whether it is a subscriber of this hub. A hub reports its own only; the crate
     /// `tidings-presence` reports those of other hubs too.
     pub is_local: bool,
     /// The connection. Its name is unique in the cluster.
     pub connection: ConnectionId,
-    /// What it subscribed to.
+    /// What it is subscribed to.
     pub matchers: Arc<[PresenceMatcher]>,
     /// The name that was set with [`Subscribe::label`](crate::Subscribe::label).
     pub label: Option<Arc<str>>,

@@ -1,8 +1,8 @@
 //! Changes of presence as a stream.
 //!
-//! The connection that changes only notes the change. Where a change has not been read yet, its
-//! opposite cancels it, so what waits is bounded by the number of subscribers that are present or
-//! have been reported.
+//! The connection that changes only notes the change. A disconnect cancels a connect that has not
+//! been read yet, and a change of topics replaces what has not been read, so what waits is bounded by
+//! the number of subscribers that are present or have been reported.
 
 use std::{
     collections::HashMap,
@@ -30,8 +30,16 @@ pub struct PresenceStream {
 /// What a stream has not read yet.
 #[derive(Debug, Default)]
 struct Changes {
-    waiting: Mutex<HashMap<ConnectionId, Presence>>,
+    waiting: Mutex<HashMap<ConnectionId, Change>>,
     waker: AtomicWaker,
+}
+
+/// A change that has not been read yet.
+#[derive(Debug)]
+struct Change {
+    presence: Presence,
+    /// The stream has reported this subscriber as one that is here.
+    is_reported: bool,
 }
 
 /// The streams of a hub.
@@ -51,21 +59,24 @@ impl Streams {
     }
 
     /// Notes a change for every stream, and drops streams that have ended.
-    pub(super) fn note(&self, presence: &Presence) {
+    pub(super) fn note(&self, presence: &Presence, is_known: bool) {
         lock(&self.0).retain(|changes| {
             let Some(changes) = changes.upgrade() else { return false };
-            changes.note(presence);
+            changes.note(presence, is_known);
             true
         });
     }
 }
 
 impl Changes {
-    fn note(&self, presence: &Presence) {
+    /// `is_known`: it has been noted before that this subscriber is here.
+    fn note(&self, presence: &Presence, is_known: bool) {
         let mut waiting = lock(&self.waiting);
-        // The opposite is the only change that may wait for the same connection.
-        if waiting.remove(&presence.connection).is_none() {
-            waiting.insert(presence.connection, presence.clone());
+        let unread = waiting.remove(&presence.connection);
+        let is_reported = unread.map_or(is_known, |change| change.is_reported);
+        // One that comes and goes before it is read is not reported.
+        if presence.here || is_reported {
+            waiting.insert(presence.connection, Change { presence: presence.clone(), is_reported });
         }
         drop(waiting);
         self.waker.wake();
@@ -82,7 +93,7 @@ impl Stream for PresenceStream {
         // Before looking, so that a change between looking and sleeping wakes this task.
         self.changes.waker.register(context.waker());
         let waiting = std::mem::take(&mut *lock(&self.changes.waiting));
-        self.taken = waiting.into_values().collect::<Vec<_>>().into_iter();
+        self.taken = waiting.into_values().map(|change| change.presence).collect::<Vec<_>>().into_iter();
         self.taken.next().map_or(Poll::Pending, |presence| Poll::Ready(Some(presence)))
     }
 }
@@ -91,10 +102,50 @@ impl Stream for PresenceStream {
 mod tests {
     use futures_util::{FutureExt, StreamExt};
 
-    use crate::{Hub, Subscribe};
+    use super::Presence;
+    use crate::{EditProof, Hub, Subscribe, Subscription, TopicEdit};
 
-    async fn subscription(hub: &Hub, name: &str) -> crate::Subscription {
-        hub.subscribe(Subscribe::topics(["chat"]).label(name)).await.expect("a subscription")
+    const PROOF: EditProof = EditProof([1; 32]);
+
+    async fn subscription(hub: &Hub, name: &str) -> Subscription {
+        let request = Subscribe::topics(["chat"]).label(name).editable(PROOF, None);
+        hub.subscribe(request).await.expect("a subscription")
+    }
+
+    async fn add(hub: &Hub, subscription: &mut Subscription, topic: &str) {
+        let add = vec![hub.validator().exact(topic).expect("a topic")];
+        let edit = hub.edit(subscription.connection(), PROOF, TopicEdit { add, ..TopicEdit::default() });
+        let (edited, _) = tokio::join!(edit, subscription.next());
+        edited.expect("it is polled");
+    }
+
+    fn topics(who: &Presence) -> Vec<&str> {
+        who.matchers.iter().map(|matcher| &*matcher.text).collect()
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_is_reported_again_with_its_new_topics() {
+        let hub = Hub::in_memory().await;
+        let mut presence = hub.presence();
+        let mut next = || presence.next().now_or_never().flatten();
+        let mut ann = subscription(&hub, "ann").await;
+        add(&hub, &mut ann, "news").await;
+        let who = next().expect("a change");
+        assert_eq!((who.here, topics(&who)), (true, vec!["chat", "news"]), "the first report is of both");
+        assert!(next().is_none());
+        for topic in ["b", "c"] {
+            add(&hub, &mut ann, topic).await;
+        }
+        let who = next().expect("a change");
+        assert_eq!((who.here, topics(&who)), (true, vec!["chat", "news", "b", "c"]));
+        add(&hub, &mut ann, "d").await;
+        drop(ann);
+        let who = next().expect("a change");
+        assert!(!who.here && topics(&who).contains(&"d"));
+        let mut bob = subscription(&hub, "bob").await;
+        add(&hub, &mut bob, "news").await;
+        drop(bob);
+        assert!(next().is_none(), "it came and went before it was read");
     }
 
     #[tokio::test]

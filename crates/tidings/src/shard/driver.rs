@@ -50,6 +50,8 @@ pub(crate) enum Message {
     Page(Key, Replayed),
     /// No page will come: reading it has panicked.
     NoPage(Key),
+    /// The topics of this subscriber are to be changed.
+    Edit(Key),
     /// The hub is gone.
     Stop,
 }
@@ -235,6 +237,7 @@ impl Driver {
                 }
                 Message::Page(key, page) => self.shard.take_page(key, page),
                 Message::NoPage(key) => self.shard.drop_subscriber(key, CloseReason::Error, engine),
+                Message::Edit(key) => self.edit(key, engine),
                 Message::Stop => return false,
             }
         }
@@ -253,6 +256,15 @@ impl Driver {
             tracing::warn!(%error, "cannot poll a connection; it is closed");
             shard.drop_subscriber(key, CloseReason::Error, engine);
         }
+        let inbox = Arc::clone(inbox);
+        shard.notify_of_edits(key, move || drop(inbox.send(Message::Edit(key))));
+        // One may have been requested before.
+        self.edit(key, engine);
+    }
+
+    fn edit(&mut self, key: Key, engine: &Engine) {
+        let Self { shard, inbox, .. } = self;
+        shard.edit(key, |group| FeedNotifier::new(inbox, group), engine, Instant::now().into_std());
     }
 
     /// Learns which sockets can be read or written again, without waiting.
@@ -329,6 +341,7 @@ impl std::fmt::Debug for Message {
             Self::NewSubscriber(..) => "NewSubscriber",
             Self::Page(..) => "Page",
             Self::NoPage(..) => "NoPage",
+            Self::Edit(..) => "Edit",
             Self::Stop => "Stop",
         })
     }

@@ -22,6 +22,8 @@ pub(super) struct Pending {
     pub(super) sent: Cursor,
     /// A page is on its way.
     pub(super) is_reading: bool,
+    /// That page was requested for the topics that the subscriber had before: it is dropped.
+    pub(super) is_outdated: bool,
 }
 
 /// Bytes that have to be sent whole.
@@ -36,7 +38,7 @@ struct Piece {
 
 impl Pending {
     pub(super) fn new(sent: Cursor) -> Self {
-        Self { pieces: VecDeque::new(), page: None, sent, is_reading: false }
+        Self { pieces: VecDeque::new(), page: None, sent, is_reading: false, is_outdated: false }
     }
 
     /// Response headers and the frames of the hub itself, in one piece. Then the page.

@@ -20,6 +20,7 @@ use crate::{
     engine::Engine,
     feed::encode::{EndReason, Notice},
     feed::feed::Offset,
+    feed::feeds::Feeds,
     presence::Membership,
     replay::Replayed,
     subscriber::backlog::Backlog,
@@ -62,7 +63,7 @@ pub(super) struct Subscriber<W> {
     pub(super) is_queued: bool,
     pub(super) phase: Phase,
     pub(super) pending: Option<Box<Pending>>,
-    _membership: Membership,
+    pub(super) membership: Membership,
     /// Dropped last: once the connection has ended, nothing counts this subscriber any more.
     pub(super) wire: W,
 }
@@ -114,7 +115,7 @@ impl<W: Wire> Subscriber<W> {
             is_queued: false,
             phase: Phase::Live,
             pending: Some(Box::new(Pending::begin(headers, parts.backlog, parts.sent))),
-            _membership: parts.membership,
+            membership: parts.membership,
             wire,
         }
     }
@@ -166,6 +167,12 @@ impl<W: Wire> Subscriber<W> {
         }
         let pending = self.pending_mut();
         pending.is_reading = false;
+        if std::mem::take(&mut pending.is_outdated) {
+            if pending.is_empty() {
+                self.pending = None;
+            }
+            return;
+        }
         self.reader.replayed(&page);
         let mut backlog = Backlog::default();
         backlog.take_page(page, None);
@@ -185,6 +192,24 @@ impl<W: Wire> Subscriber<W> {
         if pending.is_empty() {
             self.pending = None;
         }
+    }
+
+    /// Moves the reader to the place from which a change of its topics counts: after what has been
+    /// sent, and what has to be sent whole.
+    pub(super) fn settle(&mut self, feeds: &Feeds) {
+        self.give_page_back();
+        if self.offset.take().is_some() {
+            // Sent straight from the feed. What is left of its ephemeral events is dropped.
+            self.reader.ephemeral = self.reader.ephemeral.max(self.reader.first_feed().last_ephemeral());
+        }
+        if let Some(pending) = &mut self.pending {
+            pending.is_outdated = pending.is_reading;
+            let place = pending.place_after_pieces();
+            if self.reader.place.epoch == place.epoch {
+                self.reader.place.position = self.reader.place.position.max(place.position);
+            }
+        }
+        self.reader.settle(feeds);
     }
 
     /// The end of this stream that is known in advance, if there is one.

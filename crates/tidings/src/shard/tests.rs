@@ -3,6 +3,7 @@
 
 mod budget;
 mod counts;
+mod editing;
 mod silence;
 mod stage;
 mod sweeps;
@@ -27,6 +28,7 @@ enum Act {
     Sweep { secs: u64 },
     Reset { who: usize },
     HangUp { who: usize },
+    Edit { who: usize, add: Vec<usize>, remove: Vec<usize> },
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -49,13 +51,31 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-async fn play(acts: Vec<Act>, feed_bytes_max: usize, pending_bytes_max: usize) -> Stage {
-    let mut stage = Stage::new(|settings| {
+/// The same, and subscribers that change their topics.
+fn act_or_edit() -> impl Strategy<Value = Act> {
+    let topics = || prop::collection::vec(0..TOPICS.len(), 0..3);
+    let edit = (0..8_usize, topics(), topics()).prop_map(|(who, add, remove)| Act::Edit { who, add, remove });
+    prop_oneof![8 => act(), 2 => edit]
+}
+
+async fn stage(feed_bytes_max: usize, pending_bytes_max: usize) -> Stage {
+    Stage::new(|settings| {
         settings.feed_bytes_max = feed_bytes_max;
         settings.replay_page_bytes = 2_000;
         settings.pending_bytes_max = pending_bytes_max;
     })
-    .await;
+    .await
+}
+
+async fn play(acts: Vec<Act>, feed_bytes_max: usize, pending_bytes_max: usize) -> Stage {
+    let mut stage = stage(feed_bytes_max, pending_bytes_max).await;
+    play_on(&mut stage, acts).await;
+    stage
+}
+
+/// Returns how often a subscriber has changed its topics.
+async fn play_on(stage: &mut Stage, acts: Vec<Act>) -> usize {
+    let mut edits = 0;
     for act in acts {
         let count = stage.listeners.len();
         let listener = |who: usize| (count > 0).then(|| who % count);
@@ -96,9 +116,14 @@ async fn play(acts: Vec<Act>, feed_bytes_max: usize, pending_bytes_max: usize) -
                     stage.shard.readable(key, &stage.hub.state.engine);
                 }
             }
+            Act::Edit { who, add, remove } => {
+                if let Some(who) = listener(who) {
+                    edits += usize::from(stage.edit(who, &add, &remove).await);
+                }
+            }
         }
     }
-    stage
+    edits
 }
 
 fn in_paused_time<T>(run: impl Future<Output = T>) -> T {
@@ -109,7 +134,7 @@ fn in_paused_time<T>(run: impl Future<Output = T>) -> T {
 proptest! {
     #[test]
     fn each_subscribers_bytes_parse_to_exactly_its_events(
-        acts in prop::collection::vec(act(), 0..80),
+        acts in prop::collection::vec(act_or_edit(), 0..80),
         feed_bytes_max in prop::sample::select(vec![1_500, 20_000, 1 << 20]),
     ) {
         in_paused_time(async {
@@ -155,7 +180,7 @@ proptest! {
     /// When all sockets are stuffed and little may wait for them, pages are given back and
     /// connections cut, and the others receive everything.
     #[test]
-    fn a_small_budget_loses_nobody_an_event(acts in prop::collection::vec(act(), 0..80), budget in 0..3_000_usize) {
+    fn a_small_budget_loses_nobody_an_event(acts in prop::collection::vec(act_or_edit(), 0..80), budget in 0..3_000_usize) {
         in_paused_time(async {
             let mut stage = play(acts, 1_500, budget).await;
             for who in 0..stage.listeners.len() {

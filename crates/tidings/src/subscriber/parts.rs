@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidings_log::Cursor;
 
 use super::{backlog::Backlog, end::End, reader::Reader};
-use crate::presence::Membership;
+use crate::{edits::Registration, presence::Membership};
 
 /// See the module's documentation.
 pub(crate) struct Parts {
@@ -16,4 +16,6 @@ pub(crate) struct Parts {
     pub(crate) ends: Vec<End>,
     pub(crate) heartbeat: Duration,
     pub(crate) membership: Membership,
+    /// Where its topics can be changed, if they can be.
+    pub(crate) editable: Option<Box<Registration>>,
 }

@@ -12,6 +12,7 @@ use tidings_log::{Cursor, Epoch, Position};
 use tidings_topic::{ConnectionId, Filter, PatternsFull};
 
 use crate::{
+    edits::TopicEdit,
     feed::encode::Format,
     feed::feed::{Feed, Peek},
     feed::feeds::Feeds,
@@ -194,6 +195,53 @@ impl Reader {
                     }
                 }
             }
+        }
+    }
+
+    /// Where nothing of its feeds is left for this reader, moves to the end of what all feeds hold:
+    /// what was written there before is not for it.
+    pub(crate) fn settle(&mut self, feeds: &Feeds) {
+        let head = feeds.head();
+        if self.stages.is_none()
+            && self.place.epoch == head.log.epoch
+            && matches!(self.peek_all(head), Peek::Nothing)
+        {
+            self.place.position = self.place.position.max(head.log.position);
+            self.ephemeral = self.ephemeral.max(head.ephemeral);
+        }
+    }
+
+    /// Leaves the feeds of matchers that are removed, and returns which they were, by their index:
+    /// each counts after those before it were removed.
+    pub(crate) fn remove_feeds(&mut self, feeds: &Feeds, edit: &TopicEdit) -> Vec<usize> {
+        let mut removed = Vec::new();
+        while let Some(index) = self.feeds.iter().position(|(feed, _)| edit.remove.contains(&feed.matcher)) {
+            let (feed, number) = self.feeds.remove(index);
+            feeds.leave(&feed, number);
+            removed.push(index);
+        }
+        removed
+    }
+
+    /// Joins the feeds of matchers that are added and not there yet. Where one of them begins after
+    /// the place of this reader, the log is read up to it.
+    pub(crate) fn add_feeds(&mut self, feeds: &Feeds, edit: &TopicEdit, waker: &Arc<AtomicWaker>) {
+        for matcher in &edit.add {
+            if self.feeds.iter().all(|(feed, _)| feed.matcher != *matcher) {
+                let joined = feeds.join(matcher, self.format, waker).expect("only patterns are limited");
+                self.feeds.push((joined.feed, joined.reader));
+            }
+        }
+    }
+
+    /// From its place on, this reader has the matchers of the feeds that it reads now.
+    pub(crate) fn take_matchers(&mut self, edit: &TopicEdit) {
+        let matchers = self.feeds.iter().map(|(feed, _)| feed.matcher.clone()).collect();
+        self.filter = Arc::new(Filter { matchers, grants: self.filter.grants.clone() });
+        // What the new ones missed before this place is no gap.
+        self.reported = self.reported.max(Some(self.place.position));
+        if let Some(stages) = &mut self.stages {
+            stages.edit(edit);
         }
     }
 

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use tidings_log::{Cursor, Epoch, Position};
 use tidings_topic::Filter;
 
+use crate::edits::TopicEdit;
+
 /// The rest of such a history: at least one stage.
 #[derive(Debug)]
 pub(crate) struct Stages {
@@ -70,6 +72,14 @@ impl Stages {
     /// Where a finite read ends.
     pub(crate) fn end(&self) -> Option<Cursor> {
         self.end.map(|position| Cursor { epoch: self.epoch, position })
+    }
+
+    /// The matchers change from the place on that has been read: in every stage that is left.
+    pub(crate) fn edit(&mut self, edit: &TopicEdit) {
+        for stage in &mut self.rest {
+            let matchers = edit.apply_to(&stage.filter.matchers);
+            stage.filter = Arc::new(Filter { matchers, grants: stage.filter.grants.clone() });
+        }
     }
 
     /// What is left when the current stage has been read.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_topic::{Filter, Grants, Matcher, ParseSinceError, Since, Until};
 
-use crate::{error::Error, feed::encode::Format, hub::Hub};
+use crate::{edits::EditProof, error::Error, feed::encode::Format, hub::Hub};
 
 /// A request to subscribe: topics and patterns as text, where to start, and which private events
 /// may be received. [`Hub::subscribe`] and [`Hub::listen`] check it.
@@ -33,6 +33,8 @@ pub struct Subscribe {
     pub(crate) until: Option<Until>,
     pub(crate) format: Format,
     pub(crate) hello: bool,
+    /// What proves a request to change the topics, and the secret that `hello` contains for it.
+    pub(crate) editable: Option<(EditProof, Option<String>)>,
     pub(crate) label: Option<String>,
     pub(crate) expires_in: Option<Duration>,
     pub(crate) lifetime_max: Option<Duration>,
@@ -184,6 +186,16 @@ impl Subscribe {
     #[must_use]
     pub fn hello(mut self, hello: bool) -> Self {
         self.hello = hello;
+        self
+    }
+
+    /// The topics can be changed with this proof while the stream is open
+    /// ([`Hub::edit`](crate::Hub::edit)), unless it is a finite read. The notice of kind `hello`
+    /// contains the secret, if the proof is of one.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn editable(mut self, proof: EditProof, secret: Option<String>) -> Self {
+        self.editable = Some((proof, secret));
         self
     }
 

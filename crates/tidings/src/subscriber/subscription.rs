@@ -26,6 +26,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::{
     counts::{Driver, closed::CloseReason, deliveries::Delivered},
+    edits::{EditError, Edited, Registration, TopicEdit, texts},
     error::Error,
     feed::encode::{EndReason, Notice},
     feed::frames::Frame,
@@ -71,6 +72,8 @@ pub struct Subscription {
     is_to_end: Option<Arc<AtomicBool>>,
     /// Reports that this subscriber has disconnected when it is dropped.
     membership: Option<Membership>,
+    /// Where its topics can be changed, if they can be.
+    editable: Option<Box<Registration>>,
 }
 
 /// Where a subscription was resumed, for the response header that reports it (the Mercure protocol,
@@ -182,6 +185,7 @@ impl Subscription {
             end: end.map(Box::new),
             is_to_end: None,
             membership,
+            editable: None,
             hub,
         };
         let page = if has_history {
@@ -189,7 +193,18 @@ impl Subscription {
         } else {
             None
         };
-        subscription.begin(request.hello, page);
+        let secret = match request.editable {
+            Some((proof, secret)) if subscription.end.is_none() => {
+                let state = &subscription.hub.state;
+                let matchers_max = state.validator.matchers_max;
+                let registration = state.engine.edits.register(connection, proof, matchers_max);
+                subscription.editable = Some(Box::new(registration));
+                secret
+            }
+            _ => None,
+        };
+        let hello = request.hello.then(|| subscription.hello(secret));
+        subscription.begin(hello, page);
         Ok(subscription)
     }
 
@@ -219,16 +234,9 @@ impl Subscription {
 
     /// What is sent first: a gap, before any other id could move the client past it; then the name
     /// of the connection, then the events.
-    fn begin(&mut self, hello: bool, page: Option<Replayed>) {
+    fn begin(&mut self, hello: Option<Notice>, page: Option<Replayed>) {
         let place = page.as_ref().map_or(self.reader.place, |page| page.from);
-        let hello = hello.then(|| {
-            let heartbeat = self.hub.state.engine.settings.heartbeat;
-            let hello = Notice::Hello {
-                connection: self.reader.connection.to_string(),
-                heartbeat_secs: heartbeat.as_secs() + u64::from(heartbeat.subsec_nanos() > 0),
-            };
-            ControlFrame::notice(&hello, place)
-        });
+        let hello = hello.map(|hello| ControlFrame::notice(&hello, place));
         match page {
             None => self.backlog.control_frames.extend(hello),
             Some(page) => {
@@ -237,6 +245,18 @@ impl Subscription {
                 }
                 self.take_page(page, hello);
             }
+        }
+    }
+
+    fn hello(&self, secret: Option<String>) -> Notice {
+        let heartbeat = self.hub.state.engine.settings.heartbeat;
+        let (topics, patterns) = texts(&self.reader.filter.matchers);
+        Notice::Hello {
+            connection: self.reader.connection.to_string(),
+            heartbeat_secs: heartbeat.as_secs() + u64::from(heartbeat.subsec_nanos() > 0),
+            topics,
+            patterns,
+            secret,
         }
     }
 
@@ -327,8 +347,8 @@ impl Subscription {
         }
         // Before looking, so that what arrives between looking and sleeping wakes this task.
         self.waker.register(context.waker());
-        let endings = &self.hub.state.engine.endings;
-        self.is_to_end.get_or_insert_with(|| endings.add_pulled(self.reader.connection, &self.waker));
+        self.enlist();
+        self.take_edits();
         let now = Instant::now();
         // A gap that was found is reported even by a stream that ends: the id of its closing frames
         // may be after the gap.
@@ -386,6 +406,45 @@ impl Subscription {
                 Step::Wait => return self.poll_timer(context),
             }
         }
+    }
+
+    /// When it is polled for the first time, lets itself be woken by those who end or change it.
+    fn enlist(&mut self) {
+        if self.is_to_end.is_some() {
+            return;
+        }
+        let endings = &self.hub.state.engine.endings;
+        self.is_to_end = Some(endings.add_pulled(self.reader.connection, &self.waker));
+        if let Some(editable) = &self.editable {
+            let waker = Arc::clone(&self.waker);
+            editable.notify_with(move || waker.wake());
+        }
+    }
+
+    /// Changes the topics as was requested.
+    fn take_edits(&mut self) {
+        let Some(editable) = &self.editable else { return };
+        let matchers_max = editable.matchers_max;
+        for waiting in editable.take() {
+            // Nobody may wait for the answer any more.
+            let _ = waiting.answer.send(self.edit(&waiting.edit, matchers_max));
+        }
+    }
+
+    /// Changes the topics from the reader's place on, which is after the page that it may have.
+    fn edit(&mut self, edit: &TopicEdit, matchers_max: usize) -> Result<Edited, EditError> {
+        let engine = &self.hub.state.engine;
+        edit.check(&self.reader.filter.matchers, matchers_max)?;
+        self.reader.settle(&engine.feeds);
+        self.reader.remove_feeds(&engine.feeds, edit);
+        self.reader.add_feeds(&engine.feeds, edit, &self.waker);
+        self.reader.take_matchers(edit);
+        // A page that is being read was requested for the topics before.
+        self.replay = None;
+        if let Some(membership) = &mut self.membership {
+            membership.change(&self.reader.filter.matchers);
+        }
+        Ok(Edited::new(&self.reader.filter.matchers, self.reader.place))
     }
 
     /// Sleeps until a heartbeat or an end is due. Events move the heartbeat without touching the
@@ -484,6 +543,7 @@ impl Subscription {
             ends: std::mem::take(&mut self.ends),
             heartbeat: self.heartbeat,
             membership: self.membership.take().expect("only this takes it"),
+            editable: self.editable.take(),
         };
         (self.hub.clone(), parts)
     }

@@ -3,6 +3,7 @@
 mod agree;
 mod deleting;
 mod delivery;
+mod edits;
 mod endings;
 mod ephemeral;
 mod finite;

@@ -5,15 +5,21 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::FutureExt;
+use tidings_log::Cursor;
 use tidings_sse::{Item, Parser};
-use tidings_topic::{Grants, Matcher, NewEvent, Since};
-use tokio::time::Instant;
+use tidings_topic::{ConnectionId, Grants, Matcher, NewEvent, Since};
+use tokio::time::{Instant, advance};
 
 use super::super::*;
-use crate::{Hub, HubSettings, MemoryLimits, MemoryLog, Subscribe, shard::inbox::Inbox, shard::lag::Lag};
+use crate::{
+    EditError, EditProof, Hub, HubSettings, MemoryLimits, MemoryLog, Subscribe, TopicEdit,
+    shard::{inbox::Inbox, lag::Lag},
+};
 
 const HEAD: &[u8] = b"HEAD\r\n\r\n";
 pub(super) const TOPICS: [&str; 4] = ["a", "b", "c", "d"];
+const PROOF: EditProof = EditProof([1; 32]);
 
 /// A socket as a test moves it.
 #[derive(Clone, Debug, Default)]
@@ -153,6 +159,9 @@ pub(super) struct Listener {
     pub(super) key: Key,
     pub(super) socket: Socket,
     pub(super) filter: tidings_topic::Filter,
+    connection: ConnectionId,
+    /// What it is and was subscribed to.
+    subscribed: Vec<Subscribed>,
     /// How many had been published when it came.
     pub(super) begins_at: usize,
     /// How many of those that had been published when it came may be on their way to the feeds
@@ -160,10 +169,18 @@ pub(super) struct Listener {
     joined_at: usize,
 }
 
+/// A topic, and the events on it that are in the stream: those after `after` and up to `until`.
+struct Subscribed {
+    matcher: Matcher,
+    after: Option<Cursor>,
+    until: Option<Cursor>,
+}
+
 struct Published {
     topics: Vec<usize>,
     private: bool,
-    ephemeral: bool,
+    /// Where it is in the log; none for an ephemeral one.
+    cursor: Option<Cursor>,
 }
 
 impl Stage {
@@ -197,8 +214,9 @@ impl Stage {
         let names = topics.iter().map(|topic| TOPICS[*topic].to_owned()).collect();
         let data = format!("{}:{}", self.published.len(), "x".repeat(bytes));
         let event = NewEvent { topics: names, data, private, ephemeral, ..NewEvent::default() };
-        self.hub.publish(event).await.expect("published");
-        self.published.push(Published { topics: topics.to_vec(), private, ephemeral });
+        let published = self.hub.publish(event).await.expect("published");
+        let cursor = published.id.map(|id| Cursor::parse(id.as_str()).expect("a generated id"));
+        self.published.push(Published { topics: topics.to_vec(), private, cursor });
     }
 
     pub(super) fn published_count(&self) -> usize {
@@ -223,9 +241,17 @@ impl Stage {
     }
 
     pub(super) async fn open(&mut self, ask: Subscribe, begins_at: usize, room: usize) -> usize {
+        let ask = ask.editable(PROOF, None);
         let subscription = self.hub.subscribe(ask).await.expect("memory is there");
         let (_, parts) = subscription.into_parts();
         let filter = tidings_topic::Filter::clone(&parts.reader.filter);
+        let connection = parts.reader.connection;
+        let subscribed = filter.matchers.iter().map(|matcher| Subscribed {
+            matcher: matcher.clone(),
+            after: None,
+            until: None,
+        });
+        let subscribed = subscribed.collect();
         let socket = Socket::default();
         socket.peer().room = room;
         socket.peer().record_bytes = self.record_bytes;
@@ -238,8 +264,55 @@ impl Stage {
         let new_notifier = |group| FeedNotifier::new(&self.inbox, group);
         let key = self.shard.adopt(new_subscriber, new_notifier, Instant::now().into_std());
         let joined_at = self.written_count;
-        self.listeners.push(Listener { key, socket, filter, begins_at, joined_at });
+        self.listeners.push(Listener { key, socket, filter, connection, subscribed, begins_at, joined_at });
         self.listeners.len() - 1
+    }
+
+    /// Changes the topics of a listener; whether it has.
+    pub(super) async fn edit(&mut self, who: usize, add: &[usize], remove: &[usize]) -> bool {
+        // Changes are limited in time.
+        advance(Duration::from_millis(50)).await;
+        let edit = TopicEdit { add: self.matchers(add), remove: self.matchers(remove) };
+        let (key, connection) = (self.listeners[who].key, self.listeners[who].connection);
+        let mut answered = Box::pin(self.hub.edit(connection, PROOF, edit.clone()));
+        let refused = (&mut answered).now_or_never();
+        let new_notifier = |group| FeedNotifier::new(&self.inbox, group);
+        let now = Instant::now().into_std();
+        self.shard.edit(key, new_notifier, &self.hub.state.engine, now);
+        let answer = match refused {
+            Some(refused) => refused,
+            None => answered.await,
+        };
+        let is_here = self.shard.wire(key).is_some();
+        let listener = &mut self.listeners[who];
+        let expected = edit.apply_to(&listener.filter.matchers);
+        match answer {
+            Ok(edited) => {
+                let names: Vec<_> = expected.iter().map(Matcher::as_str).collect();
+                assert_eq!(edited.topics, names);
+                let place = Cursor::parse(edited.cursor.as_str()).expect("a generated id");
+                let left = |one: &&mut Subscribed| one.until.is_none() && edit.remove.contains(&one.matcher);
+                listener.subscribed.iter_mut().filter(left).for_each(|one| one.until = Some(place));
+                for matcher in &expected {
+                    let has_it = |one: &Subscribed| one.until.is_none() && one.matcher == *matcher;
+                    if !listener.subscribed.iter().any(has_it) {
+                        let matcher = matcher.clone();
+                        listener.subscribed.push(Subscribed { matcher, after: Some(place), until: None });
+                    }
+                }
+                listener.filter.matchers = expected;
+                true
+            }
+            Err(EditError::NoTopics) => {
+                assert!(expected.is_empty());
+                false
+            }
+            Err(error) => {
+                let is_ending = listener.socket.peer().has_hung_up;
+                assert!(error == EditError::Unknown && (is_ending || !is_here), "{error}");
+                false
+            }
+        }
     }
 
     /// Lets the writer of the hub write, and the shard receive of it.
@@ -300,7 +373,7 @@ impl Stage {
     /// The stored events that a listener should receive.
     pub(super) fn expected(&self, listener: &Listener) -> Vec<usize> {
         let published = self.published.iter().enumerate().skip(listener.begins_at);
-        let accepted = published.filter(|(_, event)| !event.ephemeral && self.accepts(listener, event));
+        let accepted = published.filter(|(_, event)| event.cursor.is_some() && self.accepts(listener, event));
         accepted.map(|(number, _)| number).collect()
     }
 
@@ -311,7 +384,7 @@ impl Stage {
         let numbers = &received.numbers;
         assert!(numbers.is_sorted_by(|one, next| one < next), "out of order: {numbers:?}");
         let (ephemeral, stored): (Vec<_>, Vec<_>) =
-            numbers.iter().partition(|number| self.published[**number].ephemeral);
+            numbers.iter().partition(|number| self.published[**number].cursor.is_none());
         for number in ephemeral {
             assert!(number >= listener.joined_at, "{number} was replayed: {numbers:?}");
             assert!(self.accepts(listener, &self.published[number]), "{number} is for others: {numbers:?}");
@@ -322,7 +395,17 @@ impl Stage {
     fn accepts(&self, listener: &Listener, event: &Published) -> bool {
         let topic = |topic: &usize| self.hub.validator().topic(TOPICS[*topic]).expect("valid");
         let topics: Vec<_> = event.topics.iter().map(topic).collect();
-        listener.filter.accepts_topics(&topics, event.private)
+        // An ephemeral event has no place in the log.
+        let is_within = |one: &&Subscribed| {
+            event.cursor.is_none_or(|cursor| {
+                one.after.is_none_or(|after| after.position < cursor.position)
+                    && one.until.is_none_or(|until| cursor.position <= until.position)
+            })
+        };
+        let subscribed = listener.subscribed.iter().filter(is_within);
+        let matchers = subscribed.map(|one| one.matcher.clone()).collect();
+        let filter = tidings_topic::Filter { matchers, grants: listener.filter.grants.clone() };
+        filter.accepts_topics(&topics, event.private)
     }
 }
 
