@@ -84,6 +84,7 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	tests/node_modules/.bin/tsc -p clients/js/test
 	cd clients/js && ../../tests/node_modules/.bin/eslint .
 	node tools/client-package.mjs
+	node tools/page-script.mjs
 
 features: # The program builds with each of its cargo features alone, and without any
 	set -e; for features in '' redis nats bench demo; do \

@@ -4,13 +4,15 @@
 //! data: the script puts it into text nodes, and the Content-Security-Policy keeps the browser from
 //! running anything else.
 
+pub(crate) mod client;
+
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, header};
 
-use crate::{accept::accepts_html, app::App, client::Client, problem::Refused, streams::vary_accept};
+use crate::{Client, accept::accepts_html, app::App, problem::Refused, streams::vary_accept};
 
 const INDEX_HTML: &str = include_str!("pages/index.html");
 const INDEX_TEXT: &str = include_str!("pages/index.txt");
@@ -44,9 +46,10 @@ pub(crate) async fn index(State(app): State<App>, request: Request) -> Response 
             "/stream?topic=*"
         };
         let live = live_section(&app, all, start, Some(topic));
-        page(fill(INDEX_HTML, &[("base", &escape_html(&base)), ("live", &live)]))
+        let script = escape_html(&client::tag(&base));
+        page(fill(INDEX_HTML, &[("base", &escape_html(&base)), ("live", &live), ("script", &script)]))
     } else {
-        fill(INDEX_TEXT, &[("base", &base)]).into_response()
+        fill(INDEX_TEXT, &[("base", &base), ("script", &client::tag(&base))]).into_response()
     };
     vary_accept(response.headers_mut());
     response

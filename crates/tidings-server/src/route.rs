@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use crate::{
     app::App,
-    pages::{SCRIPT_PATH, STYLESHEET_PATH},
+    pages::{SCRIPT_PATH, STYLESHEET_PATH, client},
     upstream,
 };
 
@@ -51,6 +51,7 @@ impl Route {
         let fixed = PATHS.iter().chain(&[STYLESHEET_PATH, SCRIPT_PATH]).find(|fixed| **fixed == path);
         match fixed {
             Some(fixed) => Self::Path(fixed),
+            None if client::is_path(path) => Self::Path(client::PATH),
             None if path.starts_with("/topics/") => Self::Topic,
             None if path.starts_with("/connections/") => Self::Connection,
             None => Self::Other,

@@ -49,6 +49,7 @@ const ADMIN_PATHS: [&str; 3] = ["/metrics", "/revoke", "/reload"];
 /// Whether the path of a hub's public URL is free for the Mercure API.
 pub fn hub_path_is_free(path: &str) -> bool {
     !OWN_PATHS.contains(&path)
+        && !pages::client::is_path(path)
         && ["/topics/", "/connections/", "/assets/"].iter().all(|prefix| !path.starts_with(prefix))
 }
 
@@ -95,6 +96,8 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/stream", any(native::stream))
         .route(pages::STYLESHEET_PATH, get(pages::stylesheet))
         .route(pages::SCRIPT_PATH, get(pages::script))
+        .route(pages::client::PATH, get(pages::client::script))
+        .route(&pages::client::HASHED_PATH, get(pages::client::script))
         .route("/topics", post(native::publish_batch))
         .route("/tickets", post(native::make_ticket))
         .route("/connections/{id}", patch(native::edit))

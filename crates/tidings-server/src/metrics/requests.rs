@@ -2,6 +2,8 @@
 
 use http::{Method, StatusCode};
 
+use crate::pages::client;
+
 labels! {
     /// What a request is addressed to.
     Route "route" {
@@ -70,7 +72,7 @@ impl Route {
             "/healthz" => Self::Healthz,
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
-            _ if path.starts_with("/assets/") => Self::Assets,
+            _ if path.starts_with("/assets/") || client::is_path(path) => Self::Assets,
             _ if path.starts_with("/connections/") => Self::Connections,
             _ => Self::Other,
         }
@@ -121,6 +123,8 @@ mod tests {
             ("*", Route::Other),
             ("", Route::Other),
             ("/assets/x", Route::Assets),
+            ("/tidings.js", Route::Assets),
+            ("/tidings-x.js", Route::Other),
             ("/connections/x", Route::Connections),
             ("/connections", Route::Other),
         ] {

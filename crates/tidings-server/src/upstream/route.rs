@@ -5,6 +5,7 @@
 //! | `/topics`, `/topics/…`, the path of the hub's URL and everything below it | the hub's |
 //! | `/connections/…` | the hub's |
 //! | what the pages of the hub load, `/assets/tidings.css` and `/assets/tidings.js` | the hub's |
+//! | the client for browsers, `/tidings.js`, and the path with its hash | the hub's |
 //! | a path of `[[authorize]]` | the hub's, which asks its application |
 //! | `/stream` with `topic`, `channel`, `pattern` or `ticket` in its query, or with a ticket | the hub's |
 //! | `/stream` with parameters in a body: POST, QUERY | the hub's |
@@ -20,7 +21,7 @@ use crate::{
     Client, ListenerRole,
     app::App,
     native::TOPIC_PARAMETERS,
-    pages::{SCRIPT_PATH, STYLESHEET_PATH},
+    pages::{SCRIPT_PATH, STYLESHEET_PATH, client},
 };
 
 /// The application that a request is for, if it is for one.
@@ -39,6 +40,7 @@ fn is_of_hub(app: &App, parts: &Parts) -> bool {
     // RFC 9110, section 9.3.7: `OPTIONS *` asks about this server.
     path == "*"
         || [STYLESHEET_PATH, SCRIPT_PATH].contains(&path)
+        || client::is_path(path)
         || is_at_or_below("/topics")
         || path.starts_with("/connections/")
         || is_at_or_below(app.hub.validator().hub_url().path())
