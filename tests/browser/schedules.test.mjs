@@ -1,11 +1,12 @@
 // Eight shared tabs through random accidents: no event is lost or doubled in any tab, and no gap is reported, as the hub keeps its log.
 //
-// TIDINGS_SEED repeats a run; TIDINGS_ACCIDENTS is their number in each browser.
+// TIDINGS_SEED repeats a run; TIDINGS_ACCIDENTS is their number; TIDINGS_SCHEDULES runs so many schedules in each browser, with the seeds
+// that follow; TIDINGS_SLEEP_MS is how long the computer sleeps.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'node:test';
-import { inBrowsers, newPerson } from '../lib/browser.mjs';
+import { inBrowsers, newPerson, processes } from '../lib/browser.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
@@ -14,9 +15,12 @@ import { KEY, configuration, ticketMaker } from '../lib/tickets.mjs';
 import { clientFiles, faults, leader, live, openTab, page, upTo, waitFor } from '../lib/tabs.mjs';
 
 const SEED = Number(process.env.TIDINGS_SEED ?? Date.now() % 1_000_000);
-const ACCIDENTS = Number(process.env.TIDINGS_ACCIDENTS ?? 7);
+const ACCIDENTS = Number(process.env.TIDINGS_ACCIDENTS ?? 8);
+const SCHEDULES = Number(process.env.TIDINGS_SCHEDULES ?? 1);
 const TABS = 8;
 const HEARTBEAT_SECS = 1;
+/** Just longer than tabs bear silence. */
+const SLEEP_MS = Number(process.env.TIDINGS_SLEEP_MS ?? 2000 * HEARTBEAT_SECS + 600);
 /** Long enough for some accidents, short enough that tickets expire during others. */
 const TICKET_SECS = 6;
 /** Events between two accidents, and the interval of publications: they only set the load. */
@@ -70,81 +74,91 @@ function publisher(hub) {
 }
 
 inBrowsers('random accidents', (browser, name) => {
-  test(`of ${TABS} tabs lose and double nothing (seed ${SEED}, ${ACCIDENTS} accidents)`, async (t) => {
-    const make = await ticketMaker(t);
-    const files = clientFiles();
-    const ticket = () => make(['news'], { expires_at: Math.floor(Date.now() / 1000) + TICKET_SECS });
-    const site = await serve(t, { ...files, '/': () => files.page, '/ticket': ticket, '/elsewhere': '<!doctype html><title>elsewhere</title>' });
-    const config = await configuration(t, `allow_origin = ["${site}"]\nanonymous = false`);
-    const flags = ['--store', await folder(t), '--retry-millis', '200', '--heartbeat-secs', String(HEARTBEAT_SECS)];
-    const hub = await Hub.start(t, 'serve', '--config', config, ...flags);
-    const proxy = await Proxy.start(t, hub.port);
-    files.page = page(proxy.origin, { ticket: '/ticket' });
-    const context = (await newPerson(t, browser())).browserContext();
-    let tabs = [];
-    for (let count = 0; count < TABS; count += 1) tabs.push(await openTab(t, context, site));
-    const published = publisher(hub);
-    const draw = random(SEED);
-
-    /** The tab that holds the connection half of the time, since most can go wrong there. */
-    const anyTab = async () => (draw(2) ? leader(tabs) : tabs[draw(tabs.length)]);
-    const accidents = {
-      async close() {
-        const closed = await anyTab();
-        tabs = tabs.filter((tab) => tab !== closed);
-        await closed.close();
-        tabs.push(await openTab(t, context, site));
-      },
-      async navigate() {
-        const tab = await anyTab();
-        await tab.goto(`${site}/elsewhere`);
-        await published.more(EVENTS);
-        await tab.goBack();
-        await live(tab);
-        const missed = published.last();
-        await waitFor(tab, (missed) => window.kept.arrivals.at(-1)?.[0] >= missed, missed);
-      },
-      async restart() {
-        await hub.kill();
-        await hub.startAgain();
-      },
-      cut: () => proxy.cut(),
-      async silence() {
-        proxy.pause();
-        // Past the watchdog: the tabs report it themselves.
-        await waitFor(await leader(tabs), () => window.hub.status === 'offline');
-        proxy.resume();
-      },
-      async expire() {
-        await pause(TICKET_SECS * 1000);
-      },
-      // Firefox cannot be asked to.
-      ...(name === 'chromium' && {
-        async freeze() {
-          const tab = await anyTab();
-          const session = await tab.createCDPSession();
-          await session.send('Page.setWebLifecycleState', { state: 'frozen' });
-          await published.more(EVENTS);
-          await session.send('Page.setWebLifecycleState', { state: 'active' });
-          await session.detach();
-        },
-      }),
-    };
-
-    const happened = [];
-    for (let count = 0; count < ACCIDENTS; count += 1) {
-      // Each at least once, if there are enough.
-      const names = Object.keys(accidents);
-      const accident = names[count < names.length ? count : draw(names.length)];
-      happened.push(accident);
-      await accidents[accident]();
-      await published.more(EVENTS);
-    }
-    const last = await published.stop();
-    for (const tab of tabs) {
-      const kept = await upTo(tab, last);
-      assert.deepEqual({ ...faults(kept, last), gaps: kept.gaps }, { lost: [], doubled: [], gaps: [] }, happened.join(', '));
-    }
-    t.diagnostic(`${last} events; ${happened.join(', ')}`);
-  });
+  for (let seed = SEED; seed < SEED + SCHEDULES; seed += 1) {
+    test(`of ${TABS} tabs lose and double nothing (seed ${seed}, ${ACCIDENTS} accidents)`, (t) => schedule(t, browser(), name, seed));
+  }
 });
+
+async function schedule(t, browser, name, seed) {
+  const make = await ticketMaker(t);
+  const files = clientFiles();
+  const ticket = () => make(['news'], { expires_at: Math.floor(Date.now() / 1000) + TICKET_SECS });
+  const site = await serve(t, { ...files, '/': () => files.page, '/ticket': ticket, '/elsewhere': '<!doctype html><title>elsewhere</title>' });
+  const config = await configuration(t, `allow_origin = ["${site}"]\nanonymous = false`);
+  const flags = ['--store', await folder(t), '--retry-millis', '200', '--heartbeat-secs', String(HEARTBEAT_SECS)];
+  const hub = await Hub.start(t, 'serve', '--config', config, ...flags);
+  const proxy = await Proxy.start(t, hub.port);
+  files.page = page(proxy.origin, { ticket: '/ticket' });
+  const context = (await newPerson(t, browser)).browserContext();
+  let tabs = [];
+  for (let count = 0; count < TABS; count += 1) tabs.push(await openTab(t, context, site));
+  const published = publisher(hub);
+  const draw = random(seed);
+
+  /** The tab that holds the connection half of the time, since most can go wrong there. */
+  const anyTab = async () => (draw(2) ? leader(tabs) : tabs[draw(tabs.length)]);
+  const accidents = {
+    async close() {
+      const closed = await anyTab();
+      tabs = tabs.filter((tab) => tab !== closed);
+      await closed.close();
+      tabs.push(await openTab(t, context, site));
+    },
+    async navigate() {
+      const tab = await anyTab();
+      await tab.goto(`${site}/elsewhere`);
+      await published.more(EVENTS);
+      await tab.goBack();
+      await live(tab);
+      const missed = published.last();
+      await waitFor(tab, (missed) => window.kept.arrivals.at(-1)?.[0] >= missed, missed);
+    },
+    async restart() {
+      await hub.kill();
+      await hub.startAgain();
+    },
+    cut: () => proxy.cut(),
+    async silence() {
+      proxy.pause();
+      // Past the watchdog: the tabs report it themselves.
+      await waitFor(await leader(tabs), () => window.hub.status === 'offline');
+      proxy.resume();
+    },
+    async sleep() {
+      const pids = processes(browser.process().pid);
+      for (const pid of pids) process.kill(pid, 'SIGSTOP');
+      await pause(SLEEP_MS);
+      for (const pid of pids) process.kill(pid, 'SIGCONT');
+    },
+    async expire() {
+      await pause(TICKET_SECS * 1000);
+    },
+    // Firefox cannot be asked to.
+    ...(name === 'chromium' && {
+      async freeze() {
+        const tab = await anyTab();
+        const session = await tab.createCDPSession();
+        await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+        await published.more(EVENTS);
+        await session.send('Page.setWebLifecycleState', { state: 'active' });
+        await session.detach();
+      },
+    }),
+  };
+
+  const happened = [];
+  for (let count = 0; count < ACCIDENTS; count += 1) {
+    // Each at least once, if there are enough.
+    const names = Object.keys(accidents);
+    const accident = names[count < names.length ? count : draw(names.length)];
+    happened.push(accident);
+    await accidents[accident]();
+    await published.more(EVENTS);
+  }
+  const last = await published.stop();
+  for (const tab of tabs) {
+    const kept = await upTo(tab, last);
+    assert.deepEqual({ ...faults(kept, last), gaps: kept.gaps }, { lost: [], doubled: [], gaps: [] }, happened.join(', '));
+  }
+  t.diagnostic(`${last} events; ${happened.join(', ')}`);
+}

@@ -90,6 +90,28 @@ inBrowsers('shared tabs', (browser) => {
     await eventually(async () => (await streams(place.hub, 'typing')) === 0);
   });
 
+  test('patterns share the stream, and each gets the events of its topics, history included', async (t) => {
+    const place = await setUp(t);
+    const user = (id, data) => place.hub.publish(encodeURIComponent(`/users/${id}`), JSON.stringify(data));
+    await user(1, 'before');
+    const [first, second] = [await openTab(t, place.context, place.site), await openTab(t, place.context, place.site)];
+    for (const [tab, pattern] of [[first, '/users/:id'], [second, '/users/1(\\d)']]) {
+      await tab.evaluate((pattern) => {
+        window.users = [];
+        window.hub.on({ pattern }, (data, { topic }) => window.users.push([topic, data]), { since: 'earliest', onLive: () => (window.isRead = true) });
+      }, pattern);
+      await waitFor(tab, () => window.isRead);
+    }
+    await user(17, 'live');
+    await place.hub.publish('users', '"no user"');
+    await user(2, 'last');
+    await publish(place.hub, 1, 1);
+    await allHave([first, second], 1, 1);
+    assert.deepEqual(await first.evaluate(() => window.users), [['/users/1', 'before'], ['/users/17', 'live'], ['/users/2', 'last']]);
+    assert.deepEqual(await second.evaluate(() => window.users), [['/users/17', 'live']]);
+    assert.equal(await streams(place.hub), 1);
+  });
+
   test('a tab that goes elsewhere and comes back has missed nothing', async (t) => {
     const place = await setUp(t);
     const tabs = await openTabs(t, place);

@@ -1,5 +1,6 @@
 // Headless Chromium and Firefox, as Debian packages them, driven over WebDriver BiDi and the DevTools protocol.
 
+import { readFileSync, readdirSync } from 'node:fs';
 import { after, before, describe } from 'node:test';
 import puppeteer from 'puppeteer-core';
 import { atEnd } from './ending.mjs';
@@ -11,8 +12,9 @@ const SHOWN = 20;
 /** How waits look at a page. By default puppeteer waits for frames, which a page in the background of Firefox does not have. */
 export const POLLING = { polling: 50 };
 
-/** The supported browsers. */
-export const BROWSERS = ['chromium', 'firefox'];
+/** The supported browsers; TIDINGS_BROWSER names one of them to run the tests in that one only. */
+export const BROWSERS = ['chromium', 'firefox'].filter((name) => name === (process.env.TIDINGS_BROWSER ?? name));
+if (!BROWSERS.length) throw new Error(`TIDINGS_BROWSER is ${process.env.TIDINGS_BROWSER}: use chromium or firefox, or leave it unset`);
 
 const LAUNCH = {
   chromium: {
@@ -65,6 +67,13 @@ export function inEachBrowser() {
   return async (t, check) => {
     for (const [place, [name, browser]] of browsers.entries()) await t.test(name, (t) => check(t, browser(), place));
   };
+}
+
+/** This process, and all that it has started. */
+export function processes(pid) {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const children = tasks.flatMap((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean));
+  return [pid, ...children.flatMap((child) => processes(Number(child)))];
 }
 
 function options(name, more = {}) {

@@ -88,9 +88,12 @@ export function isLeading(tab) {
 
 /** The tab that holds the connection. */
 export async function leader(tabs) {
-  for (;;) {
-    for (const tab of tabs) if (await isLeading(tab)) return tab;
-  }
+  let found;
+  await eventually(async () => {
+    for (const tab of tabs) if (await isLeading(tab)) return (found = tab);
+    return false;
+  });
+  return found;
 }
 
 /** What is wrong with the numbers of a tab: those that it did not get between its first and the last one, and those that it got twice or too late. */

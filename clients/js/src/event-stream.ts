@@ -1,7 +1,6 @@
 // The event stream format of the HTML standard, from bytes to blocks: https://html.spec.whatwg.org/multipage/server-sent-events.html
 
-/** The largest event, in UTF-16 units. A stream that exceeds it ends with an error. */
-const LENGTH_MAX = 1 << 24;
+import { EVENT_LENGTH_MAX } from './limits.js';
 
 /** What a blank line ends. `data` is undefined in a block without any, which only moves the last id. */
 export type OnBlock = (data: string | undefined, type: string, id: string) => void;
@@ -16,7 +15,7 @@ export function parser(onBlock: OnBlock, onRetry?: (millis: number) => void): (c
   let endsWithCr = false;
 
   function take(line: string): void {
-    const [, name, value] = /^([^:]*):? ?(.*)$/s.exec(line)! as unknown as [string, string, string];
+    const [name, value = ''] = line.split(/: ?(.*)/s) as [string, string?];
     if (!line) {
       onBlock(data ? data.slice(0, -1) : undefined, fields.event || 'message', fields.id || '');
       data = fields.event = '';
@@ -34,6 +33,6 @@ export function parser(onBlock: OnBlock, onRetry?: (millis: number) => void): (c
     const lines = (rest + text).split(/\r\n?|\n/);
     rest = lines.pop()!;
     lines.forEach(take);
-    if (rest.length + data.length > LENGTH_MAX) throw new Error('An event is too long');
+    if (rest.length + data.length > EVENT_LENGTH_MAX) throw new Error('An event is too long');
   };
 }

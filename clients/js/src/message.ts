@@ -1,7 +1,6 @@
-// What the tab that holds the connection passes on to all tabs, itself among them.
+// What tabs tell each other, and what they receive from the hub as steps.
 
-import type { OnBlock } from './event-stream.js';
-import type { Gap } from './types.js';
+import type { Gap, Status } from './types.js';
 
 /** An event, as `format=json` writes it. */
 export interface Event {
@@ -12,33 +11,35 @@ export interface Event {
 }
 
 /** What the hub itself says in a stream. */
-export type Notice =
-  | ({ kind: 'gap' } & Gap)
-  | { kind: 'hello'; heartbeat_secs?: number }
-  | { kind: 'reconnect' | 'expiring' | 'expired' | 'revoked' | 'over-limit' | 'end' };
+export interface Notice extends Partial<Gap> {
+  kind: 'gap' | 'hello' | 'reconnect' | 'expiring' | 'expired' | 'revoked' | 'over-limit' | 'end';
+  /** In `hello`; missing if the hub sends no heartbeats. */
+  heartbeat_secs?: number;
+}
 
-/** What moves a reader of the stream to the position `id`, an id of the hub. */
-export interface Step {
+/** What moves a reader of the stream to the position `id`: an event, a notice, or nothing else. */
+export interface Step extends Partial<Event>, Partial<Notice> {
   id: string;
-  event?: Event;
-  notice?: Notice;
   /** Whether it is read from the history. */
   replayed?: boolean;
-  /** From here on, the stream has the events of these topics and patterns, and of no others. */
-  covers?: string[];
 }
 
-/** A step that is passed on. A tab that is not at the position `from` has missed something, or has the step already. */
-export interface PassedStep extends Step {
-  from: string | undefined;
+/** What the tab that holds the connection tells all tabs, itself among them. */
+export interface Report {
+  step?: Step;
+  /** The position from which the step leads. A tab that is not there has missed something, or has the step already. */
+  from?: string | undefined;
+  /** From this step on, what is passed on has the events of these topics and patterns, and of no others. */
+  covers?: Set<string>;
+  status?: Status;
+  /** What do you want? */
+  ask?: true;
 }
 
-/** What a reader misses that cannot be read: the hub refuses to say what came after `requested`. */
-export function missed(requested: string, newest: string): Step {
-  return { id: newest, notice: { kind: 'gap', reason: 'unknown', requested, oldest: null, newest } };
-}
-
-/** Reads the blocks of a stream as steps. */
-export function steps(take: (step: Step) => void): OnBlock {
-  return (data, type, id) => take({ id, ...(data !== undefined && { [type === 'tidings' ? 'notice' : 'event']: JSON.parse(data) }) });
+/** What tabs tell the one that holds the connection. */
+export interface Demand {
+  /** Topics and patterns. */
+  want?: string[];
+  /** The network may be back. */
+  wake?: true;
 }

@@ -3,26 +3,28 @@
 // It is made with `fetch` and not with EventSource, which hides heartbeats, the status and Retry-After: a page could neither notice a
 // dead connection nor see why it is refused. Without a token it has no header that another origin would have to permit first.
 
-import { parser } from './event-stream.js';
+import { parser, type OnBlock } from './event-stream.js';
 import type { Reading, Refusal } from './source.js';
 import type { Options } from './types.js';
 
 export async function request(
   url: string,
   token: string | undefined,
-  { credentials = 'same-origin' }: Options<any>,
-  { onBlock, onRetry, onBytes }: Reading,
-  signal: AbortSignal,
+  { credentials }: Options<any>,
+  { onRetry, onBytes, signal }: Reading,
+  onBlock: OnBlock,
   headers: Record<string, string> = {},
 ): Promise<void> {
-  headers.Accept = 'text/event-stream';
   if (token) headers.Authorization = `Bearer ${token}`;
-  const response = await fetch(url, { headers, credentials, signal });
+  const response = await fetch(url, { headers, credentials, signal } as RequestInit);
   const { status } = response;
   if (status !== 200 || !/^text\/event-stream/.test(response.headers.get('content-type')!)) {
     const { detail } = await response.json().catch(() => response);
-    const error = new Error(`${url.split('?')[0]} was answered ${status}: ${detail}`);
-    throw Object.assign<Error, Omit<Refusal, keyof Error>>(error, { status, retryAfterSecs: +response.headers.get('retry-after')! || 0 });
+    throw Object.assign<Error, Omit<Refusal, keyof Error>>(new Error(`${url.split('?')[0]} was answered ${status}: ${detail}`), {
+      status,
+      isUnauthorized: status === 401 || status === 403,
+      retryAfterSecs: +response.headers.get('retry-after')!,
+    });
   }
   onBytes?.(true);
   const reader = response.body!.getReader();

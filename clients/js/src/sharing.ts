@@ -2,30 +2,17 @@
 // gives the lock to the next tab when it is closed, crashes, or leaves.
 
 import { live } from './live.js';
-import type { PassedStep } from './message.js';
+import type { Demand, Report } from './message.js';
 import type { Requests } from './source.js';
 import type { Tab } from './tab.js';
 import type { Settings, Status } from './types.js';
 
-/** What tabs send each other. */
-interface Message {
-  /** From the tab that holds the connection. */
-  step?: PassedStep;
-  status?: Status;
-  /** What do you want? What was missed will be passed on of these topics and patterns only. */
-  ask?: string[];
-  /** From the others. */
-  want?: string[];
-  wake?: true;
-}
-
 export interface Connection {
-  /** Connects, or waits for its turn to. */
+  status(): Status;
+  /** Connects, or waits for its turn to, and says what this tab wants. To be called whenever it wants more. */
   enter(): void;
   /** Leaves the connection to others; `enter` continues where this tab was. */
   leave(): void;
-  /** To be called when something is wanted that the stream does not have. */
-  want(): void;
   /** To be called when the network may be back. */
   wake(): void;
 }
@@ -35,7 +22,7 @@ export function connection(
   tab: Tab,
   requests: Requests,
   settings: Settings,
-  onStatus: (status: Status) => void,
+  listeners: Set<(status: Status) => void>,
   name: string | false | undefined,
 ): Connection {
   let channel: BroadcastChannel | undefined;
@@ -43,83 +30,70 @@ export function connection(
   let isLeading = false;
   let status: Status = 'connecting';
 
-  const own = (): string[] => [...tab.subscriptions].map(({ key }) => key);
-  const send = (message: Message): void => channel?.postMessage(message);
-  const stream = live(requests, tab, settings, {
-    ask() {
-      send({ ask: [...tab.covered()] });
-      stream.want(own());
-    },
-    pass(step) {
-      const passed = { ...step, from: tab.position() };
-      send({ step: passed });
-      tab.receive(passed);
-    },
-    setStatus(next) {
-      onStatus((status = next));
-      send({ status });
-    },
-  });
+  const stream = live(requests, tab, settings, report);
 
-  function take({ step, status: said, ask, want: wanted, wake }: Message): void {
-    if (!isLeading) {
-      if (said) onStatus((status = said));
-      if (step) tab.receive(step);
-      if (!ask) return;
-      tab.cover(ask);
-      want();
-      return;
+  function report(message: Report): void {
+    channel?.postMessage(message);
+    follow(message);
+  }
+
+  function follow({ step, from, covers, status: next = status, ask }: Report): void {
+    if (step) tab.receive(step, from);
+    if (covers) tab.cover(covers);
+    if (next !== status) {
+      status = next;
+      for (const listener of [...listeners]) listener(status);
     }
+    if (ask) want();
+  }
+
+  function lead({ want, wake }: Demand): void {
     if (wake) stream.wake();
-    if (!wanted) return;
+    if (!want) return;
     const id = tab.position();
-    // A new tab has to know where the stream is.
-    send({ status, ...(id !== undefined && { step: { from: id, id, covers: [...tab.covered()] } }) });
-    stream.want(wanted);
+    // A new tab, or subscription, has to know where the stream is.
+    if (id !== undefined) report({ step: { id }, from: id, covers: tab.covered(), status });
+    stream.want(want);
+  }
+
+  function tell(demand: Demand): void {
+    if (isLeading) lead(demand);
+    else channel?.postMessage(demand);
   }
 
   function want(): void {
-    if (isLeading) stream.want(own());
-    else send({ want: own() });
-  }
-
-  function lead(): void {
-    isLeading = true;
-    stream.start();
+    tell({ want: [...tab.subscriptions].map(({ key }) => key) });
   }
 
   return {
+    status: () => status,
     enter() {
-      if (entered) return;
-      const { signal } = (entered = new AbortController());
-      if (!name) return lead();
-      channel = new BroadcastChannel(name);
-      channel.onmessage = ({ data }) => take(data);
-      want();
-      const hold = () =>
-        new Promise<unknown>((release) => {
+      if (!entered) {
+        const { signal } = (entered = new AbortController());
+        tab.resume(signal);
+        const hold = async () => {
           // It may have left while the lock was on its way.
-          if (signal.aborted) return release(null);
-          signal.onabort = release;
-          lead();
-        });
-      // Rejects if this tab leaves before its turn.
-      navigator.locks.request(name, { signal }, hold).catch(() => {});
+          if (signal.aborted) return;
+          isLeading = true;
+          stream.wake();
+          await new Promise((release) => (signal.onabort = release));
+        };
+        if (name) {
+          channel = new BroadcastChannel(name);
+          channel.onmessage = ({ data }) => (isLeading ? lead : follow)(data);
+          // Rejects if this tab leaves before its turn.
+          navigator.locks.request(name, { signal }, hold).catch(() => {});
+        } else hold();
+      }
+      want();
     },
     leave() {
-      if (!entered) return;
-      entered.abort();
-      entered = undefined;
+      entered?.abort();
+      channel?.close();
+      entered = channel = undefined;
       isLeading = false;
       stream.stop();
-      channel?.close();
-      channel = undefined;
-      tab.suspend();
     },
-    want,
-    wake() {
-      if (isLeading) stream.wake();
-      else send({ wake: true });
-    },
+    wake: () => tell({ wake: true }),
   };
 }

@@ -1,15 +1,17 @@
 // Where streams come from: a hub (`hub-source.ts`), or any server (`plain.ts`).
 
-import type { OnBlock } from './event-stream.js';
+import type { Step } from './message.js';
 import type { Options } from './types.js';
 
 /** One stream. */
 export interface Reading {
   /** Topics and patterns, each as a piece of a query. */
   keys: Iterable<string>;
-  /** Further parameters. With `until`, the stream ends there with a notice `end`; otherwise it begins with a notice `hello`. */
-  query: Record<string, string>;
-  onBlock: OnBlock;
+  /** The history after this word of the hub, up to this id. Without them, a live stream, which begins with a notice `hello`. */
+  since?: string;
+  until?: string;
+  take: (step: Step) => void;
+  signal: AbortSignal;
   /** The last id that was received, for sources that continue after it by themselves. */
   lastId?: string | undefined;
   onRetry?: (millis: number) => void;
@@ -18,12 +20,13 @@ export interface Reading {
 }
 
 export interface Requests {
-  /** Resolves when the server has ended the stream; rejects with a {@link Refusal}, or with what interrupted it. */
-  read(reading: Reading, signal: AbortSignal): Promise<void>;
-  /** Gets another credential for the requests that follow. */
-  renew(): Promise<unknown>;
-  /** The same, with the next request. */
-  forget(): unknown;
+  /**
+   * Resolves when the server has ended the stream, and all of the history arrived; rejects with a {@link Refusal}, or with what
+   * interrupted it. A refused credential is not used again.
+   */
+  read(reading: Reading): Promise<void>;
+  /** Gets another credential for the requests that follow, if they have one that ends. */
+  renew?: (() => Promise<unknown>) | undefined;
   /** The one key of a source without topics. */
   key?: string;
 }
@@ -34,6 +37,8 @@ export type Source = (url: string, options: Options<any>) => Requests;
 /** A response that is no stream. */
 export interface Refusal extends Error {
   status: number;
-  /** How long the server wants the client to wait. */
+  /** Whether it refuses the credential. */
+  isUnauthorized: boolean;
+  /** How long the server wants the client to wait; 0 or NaN if it does not say. */
   retryAfterSecs: number;
 }

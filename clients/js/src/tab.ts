@@ -1,14 +1,11 @@
 // What one tab receives: it follows the steps of the connection, whichever tab holds it, and reads by itself what it missed.
 
 import { backoff } from './backoff.js';
-import { readHistory } from './history.js';
-import { missed, type PassedStep, type Step } from './message.js';
+import { REMEMBERED_MAX } from './limits.js';
+import type { Step } from './message.js';
 import type { Refusal, Requests } from './source.js';
 import type { Subscription } from './subscription.js';
 import type { Settings } from './types.js';
-
-/** How many ids are remembered. Only a tab that took over passes on again what others have, and it is behind by less than that. */
-const REMEMBERED_MAX = 1000;
 
 export interface Tab {
   subscriptions: Set<Subscription>;
@@ -16,59 +13,56 @@ export interface Tab {
   position(): string | undefined;
   /** What the stream has events of. */
   covered(): Set<string>;
-  /** Begins what waits for the stream. */
-  begin(): void;
-  receive(step: PassedStep): void;
-  /** From here on, the stream has the events of these only. Other subscriptions continue from here once it has theirs again. */
+  /** Takes a step that leads on from a position. */
+  receive(step: Step, from?: string): void;
+  /**
+   * From here on, the stream has the events of these only: begins what waits for them. Other subscriptions continue from here once it
+   * has theirs again.
+   */
   cover(keys: Iterable<string>): void;
-  /** Ends what is being read; it is read again after `cover` and `begin`. */
-  suspend(): void;
+  /** Continues where this tab was, after `cover`; until `signal`. */
+  resume(signal: AbortSignal): void;
 }
 
 export function tab(requests: Requests, { onError }: Settings): Tab {
   const subscriptions = new Set<Subscription>();
   let position: string | undefined;
   let covered = new Set<string>();
-  let reading = new AbortController();
-  const remembered = new Set<string>();
+  let reading: AbortSignal;
+  const remembered: string[] = [];
 
   function remember(id: string): void {
-    remembered.add(id);
-    if (remembered.size > REMEMBERED_MAX) remembered.delete(remembered.values().next().value!);
+    if (remembered.push(id) > REMEMBERED_MAX) remembered.shift();
   }
 
-  function receive(step: PassedStep): void {
-    const isNext = position === undefined || position === step.from;
-    if (isNext || !remembered.has(step.id)) {
-      if (!isNext) {
-        const keys = covered;
-        cover([]);
-        covered = keys;
-        position = step.from ?? step.id;
-        begin();
-      }
-      position = step.id;
-      remember(step.id);
-      for (const subscription of [...subscriptions]) {
-        const { queue } = subscription;
-        if (queue === null) subscription.take(step);
-        // Those that are read together have one queue.
-        else if (queue && queue.at(-1) !== step) queue.push(step);
-      }
+  function receive(step: Step, from?: string): void {
+    const { id } = step;
+    if (position !== from) {
+      if (remembered.includes(id)) return;
+      // What lies between is read by this tab.
+      const keys = covered;
+      cover([]);
+      position = from ?? id;
+      cover(keys);
     }
-    if (step.covers) {
-      cover(step.covers);
-      begin();
+    remember((position = id));
+    for (const subscription of [...subscriptions]) {
+      const { queue } = subscription;
+      if (queue === null) subscription.take(step);
+      // Those that are read together have one queue.
+      else if (queue && queue.at(-1) !== step) queue.push(step);
     }
   }
 
   function cover(keys: Iterable<string>): void {
-    covered = new Set(keys);
+    // A new tab does not know yet where the stream is.
+    covered = new Set(position === undefined ? [] : keys);
     for (const subscription of subscriptions) {
       if (covered.has(subscription.key)) continue;
       if (subscription.queue === null) subscription.since = `id:${position}`;
       subscription.queue = undefined;
     }
+    begin();
   }
 
   function begin(): void {
@@ -77,8 +71,8 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     for (const subscription of subscriptions) {
       const { key, since, queue } = subscription;
       if (queue !== undefined || !covered.has(key)) continue;
-      if (since && since !== `id:${position}`) subscription.queue = queues[since.startsWith('id:') ? since : key + since] ??= [];
-      else goLive(subscription);
+      if (since === 'now' || since === `id:${position}`) goLive(subscription);
+      else subscription.queue = queues[/^id:./.test(since) ? since : key + since] ??= [];
     }
     for (const name in queues) load(queues[name]!, position!);
   }
@@ -90,45 +84,39 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
   }
 
   /** Reads the history up to a position of the subscriptions that have this queue. */
-  async function load(queue: Step[], until: string): Promise<void> {
-    const { signal } = reading;
+  function load(queue: Step[], until: string): void {
     const group = () => [...subscriptions].filter((subscription) => subscription.queue === queue);
     const keys = new Set(group().map(({ key }) => key));
     const take = (step: Step): void => {
       remember(step.id);
       for (const subscription of subscriptions) {
-        const isOfGroup = subscription.queue === queue;
-        if (isOfGroup) subscription.since = `id:${step.id}`;
+        if (subscription.queue === queue) subscription.since = `id:${step.id}`;
         // A gap is one of all that is read.
-        if (isOfGroup || (step.notice && keys.has(subscription.key))) subscription.take(step);
+        else if (!step.kind || !keys.has(subscription.key)) continue;
+        subscription.take(step);
       }
     };
-    const since = group()[0]!.since!;
-    const error: Partial<Refusal> | undefined = await readHistory(requests, keys, since, until, take, signal).catch((error) => error);
-    if (signal.aborted) return;
-    if (error?.status === 401) requests.forget();
-    if (error?.status === 400) {
-      // It would be refused for ever.
-      onError(error as Error);
-      for (const subscription of group()) subscription.take(missed(since, until));
-    } else if (error) {
-      for (const subscription of group()) subscription.queue = undefined;
-      setTimeout(begin, backoff(1));
-    }
-    group().forEach(goLive);
+    const { since } = group()[0]!;
+    requests
+      .read({ keys, since, until, take, signal: reading })
+      .catch((error: Refusal) => {
+        // Such a beginning would be refused for ever. An id is not: the hub has another log than this tab knows of yet.
+        if (error.status === 400 && !/^id:./.test(since)) return onError(error);
+        for (const subscription of group()) subscription.queue = undefined;
+        setTimeout(begin, backoff(1));
+      })
+      .then(() => group().forEach(goLive));
   }
 
   return {
     subscriptions,
     position: () => position,
     covered: () => covered,
-    begin,
     receive,
     cover,
-    suspend() {
+    resume(signal) {
+      reading = signal;
       cover([]);
-      reading.abort();
-      reading = new AbortController();
     },
   };
 }

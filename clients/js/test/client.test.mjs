@@ -80,6 +80,26 @@ test('topics that join later have their own beginnings, and disturb no other', a
   assert.deepEqual(here.data(), [1, 2, 3, 21, 4, 14]);
 });
 
+test('a history that ends at an event with an id of its publisher is read, and continued', async (t) => {
+  const hub = await startHub(t);
+  const here = open(t, hub.origin);
+  here.on('news');
+  await here.live();
+  for (const [number, id] of [[1, 'order 41'], [2, '-50']]) await hub.publish('news', String(number), { id });
+  await here.upTo(2);
+  const late = open(t, hub.origin);
+  late.on('news', { since: 'id:order 41' });
+  const later = [];
+  here.hub.on('news', (data, { id }) => later.push([data, id]), { since: 'earliest', onLive: () => here.journal.add({ later: true }) });
+  await here.journal.until('the history', (all) => all.some(({ later }) => later));
+  await late.upTo(2);
+  await hub.publish('news', '3', { id: 'order 43' });
+  await Promise.all([here.upTo(3), late.upTo(3)]);
+  assert.deepEqual(later, [[1, 'order 41'], [2, '-50'], [3, 'order 43']]);
+  assert.deepEqual([here.data(), late.data()], [[1, 2, 3], [2, 3]]);
+  assert.deepEqual([...here.errors(), ...late.errors()], []);
+});
+
 test('a subscription that has ended receives nothing, and an equal one continues', async (t) => {
   const hub = await startHub(t);
   const here = open(t, hub.origin);
