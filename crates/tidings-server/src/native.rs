@@ -186,7 +186,7 @@ async fn matchers_of_stream(
 ) -> Result<Vec<Matcher>, Problem> {
     parameters.refuse_unknown(&STREAM_PARAMETERS, &HARMLESS_PARAMETERS)?;
     let exact = parameters.values(&["topic", "channel"]);
-    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"])).await?;
+    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"]), &[]).await?;
     if !matchers.is_empty() {
         return Ok(matchers);
     }

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tidings::{Matcher, PatternIndex, PatternLimits, PatternsFull, UrlPattern};
+use tidings::{Matcher, Pattern, PatternIndex, PatternLimits, PatternsFull};
 use tidings_auth::Access;
 
 use self::holder::Holder;
@@ -81,7 +81,7 @@ pub(crate) struct Slot {
 #[derive(Default, Debug)]
 struct Counted {
     /// Its patterns, for its address.
-    patterns: Vec<UrlPattern>,
+    patterns: Vec<Pattern>,
     /// Those for whom it counts.
     holders: Vec<Holder>,
 }
@@ -280,7 +280,7 @@ impl Slot {
     }
 }
 
-fn give_back_pattern(patterns: &mut PatternIndex<usize>, pattern: &UrlPattern) {
+fn give_back_pattern(patterns: &mut PatternIndex<usize>, pattern: &Pattern) {
     let Some(count) = patterns.get_mut(pattern) else { return };
     *count -= 1;
     if *count == 0 {

@@ -13,8 +13,8 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::{
-    EditProof, Error, EventId, Format, Matcher, PatternsFull, Requested, Since, Subscribe, Subscription,
-    Until, log::Cursor, log::Position,
+    EditProof, Error, EventId, Format, Matcher, PatternSyntax, PatternsFull, Requested, Since, Subscribe,
+    Subscription, Until, log::Cursor, log::Position,
 };
 use tidings_auth::{Access, Subject, proof_of_secret};
 
@@ -173,19 +173,24 @@ fn headers(app: &App) -> HeaderMap {
     headers
 }
 
-/// The matchers of exact names and patterns.
+/// The matchers of exact names, URL Patterns, and selectors of the older revision of the Mercure
+/// protocol, which are names or URI Templates.
 pub(crate) async fn matchers(
     app: &App,
     parts: &Parts,
     exact: &[&str],
     patterns: &[&str],
+    selectors: &[&str],
 ) -> Result<Vec<Matcher>, Problem> {
     let validator = app.hub.validator();
     // Counted before anything is compiled.
     validator
-        .matchers_count(exact.len() + patterns.len())
+        .matchers_count(exact.len() + patterns.len() + selectors.len())
         .map_err(|invalid| Problem::of_matcher(&invalid))?;
-    let bytes: usize = patterns.iter().map(|text| text.len()).sum();
+    let patterns = patterns.iter().map(|text| (PatternSyntax::UrlPattern, *text));
+    let selectors = selectors.iter().map(|text| (PatternSyntax::UriTemplate, *text));
+    let patterns: Vec<_> = patterns.chain(selectors).collect();
+    let bytes: usize = patterns.iter().map(|(_, text)| text.len()).sum();
     let bytes_max = app.settings.pattern_bytes_max;
     if bytes > bytes_max {
         return Err(Problem::bad_request(
@@ -198,14 +203,14 @@ pub(crate) async fn matchers(
     let exact = exact.iter().map(|text| validator.exact(text));
     let mut matchers: Vec<_> =
         exact.collect::<Result<_, _>>().map_err(|invalid| Problem::of_matcher(&invalid))?;
-    for text in patterns {
-        let _waiting = match validator.known_pattern(text) {
+    for (syntax, text) in patterns {
+        let _waiting = match validator.known_matcher(syntax, text) {
             Some(_) => None,
             None => Some(
                 app.slots.compiling(client_address(parts), text).map_err(|reason| no_slot(app, reason))?,
             ),
         };
-        matchers.push(app.hub.pattern(text).await.map_err(|error| {
+        matchers.push(app.hub.matcher(syntax, text).await.map_err(|error| {
             match error {
                 Error::Invalid(invalid) => Problem::of_matcher(&invalid),
                 _ => Problem::new(

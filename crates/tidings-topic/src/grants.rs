@@ -52,7 +52,7 @@ impl Grants {
     }
 
     /// The maximum cost of checking one topic; see
-    /// [`UrlPattern::weight`](crate::UrlPattern::weight).
+    /// [`Pattern::weight`](crate::Pattern::weight).
     pub fn weight(&self) -> u32 {
         weight_of(self.matchers())
     }
@@ -103,7 +103,7 @@ impl Filter {
     }
 
     /// The maximum cost of checking one topic; see
-    /// [`UrlPattern::weight`](crate::UrlPattern::weight).
+    /// [`Pattern::weight`](crate::Pattern::weight).
     pub fn weight(&self) -> u32 {
         weight_of(&self.matchers).saturating_add(self.grants.weight())
     }

@@ -32,7 +32,7 @@ pub use event::{ConnectionId, Event, EventId, EventType, NewEvent, Topic};
 pub use glob::{Glob, ParseTopicGlobError, TopicGlob};
 pub use grants::{Filter, Grants};
 pub use matcher::Matcher;
-pub use pattern::UrlPattern;
+pub use pattern::{Pattern, PatternSyntax};
 pub use pattern_index::{PatternIndex, PatternLimits, PatternsFull};
 pub use position::{Epoch, Position};
 pub use private::PrivateTopics;

@@ -2,7 +2,7 @@
 
 use std::{fmt, slice};
 
-use crate::{Topic, TopicUrls, UrlPattern};
+use crate::{Pattern, PatternSyntax, Topic, TopicUrls};
 
 /// Selects topics. Created by a [`Validator`](crate::Validator). Cloning is cheap. Two matchers are
 /// equal if their kind and text are.
@@ -12,8 +12,8 @@ pub enum Matcher {
     Any,
     /// One topic, compared byte by byte, never normalised.
     Exact(Topic),
-    /// A WHATWG URL Pattern.
-    Pattern(UrlPattern),
+    /// A URL Pattern or a URI Template.
+    Pattern(Pattern),
 }
 
 impl Matcher {
@@ -31,7 +31,7 @@ impl Matcher {
         }
     }
 
-    /// The maximum cost of comparing it with one topic; see [`UrlPattern::weight`].
+    /// The maximum cost of comparing it with one topic; see [`Pattern::weight`].
     pub fn weight(&self) -> u32 {
         match self {
             Self::Any | Self::Exact(_) => 1,
@@ -48,11 +48,15 @@ impl Matcher {
         }
     }
 
-    /// The matcher type as the Mercure protocol names it: `exact` or `urlpattern`.
+    /// The matcher type as the Mercure protocol names it: `exact` or `urlpattern`; and
+    /// `uritemplate`, for which it has no name.
     pub fn type_name(&self) -> &'static str {
         match self {
             Self::Any | Self::Exact(_) => "exact",
-            Self::Pattern(_) => "urlpattern",
+            Self::Pattern(pattern) => match pattern.syntax() {
+                PatternSyntax::UrlPattern => "urlpattern",
+                PatternSyntax::UriTemplate => "uritemplate",
+            },
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, fmt, sync::Mutex};
 
-use crate::UrlPattern;
+use crate::Pattern;
 
 /// Most memory of one generation of patterns that are not in use; there are two generations.
 const UNUSED_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -30,7 +30,7 @@ struct Generations {
 }
 
 /// `None`: the text is not a usable pattern.
-type Known = Option<UrlPattern>;
+type Known = Option<Pattern>;
 
 impl PatternCache {
     /// The cached result for a text, if any.
@@ -66,7 +66,7 @@ impl Generations {
         if self.young_bytes - self.used_bytes <= UNUSED_BYTES_MAX {
             return;
         }
-        let is_used = |known: &Known| known.as_ref().is_some_and(UrlPattern::is_in_use);
+        let is_used = |known: &Known| known.as_ref().is_some_and(Pattern::is_in_use);
         let before = std::mem::take(&mut self.old);
         let mut next: HashMap<_, _> = before.into_iter().filter(|(_, known)| is_used(known)).collect();
         std::mem::swap(&mut self.old, &mut self.young);
@@ -77,7 +77,7 @@ impl Generations {
 }
 
 fn bytes_of(text: &str, known: &Known) -> usize {
-    ENTRY_BYTES + text.len() + known.as_ref().map_or(0, UrlPattern::memory_bytes)
+    ENTRY_BYTES + text.len() + known.as_ref().map_or(0, Pattern::memory_bytes)
 }
 
 impl fmt::Debug for PatternCache {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::{Matcher, Validator};
 
-    fn compile(validator: &Validator, text: &str) -> UrlPattern {
+    fn compile(validator: &Validator, text: &str) -> Pattern {
         match validator.pattern(text) {
             Ok(Matcher::Pattern(pattern)) => pattern,
             other => panic!("{other:?}"),

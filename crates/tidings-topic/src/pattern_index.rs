@@ -2,9 +2,10 @@
 //!
 //! Each pattern is stored in a radix tree at its literal beginning: `/users/:id` at
 //! `https://hub.example/users/`. A lookup follows the URL of a topic down the tree, and compares it
-//! only with the patterns on this path, its candidates. A pattern without a literal beginning, such
+//! only with the patterns on this path, its candidates. A URI Template has a tree for the text of
+//! topics instead of their URLs. A pattern without a literal beginning, such
 //! as `/:a(\d+)x`, is a candidate for every topic, and many patterns can share a beginning. The
-//! index therefore limits both the number of patterns and the total [weight](UrlPattern::weight) of
+//! index therefore limits both the number of patterns and the total [weight](Pattern::weight) of
 //! the candidates of any topic.
 //!
 //! A clone is a snapshot: it shares the nodes, so it costs a few reference counts, and topics can be
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use url::{Position, Url};
 
 use crate::{
-    TopicUrls, UrlPattern,
+    Pattern, Topic, TopicUrls,
     pattern::{Beginning, same_url},
 };
 
@@ -43,20 +44,22 @@ pub enum PatternsFull {
 /// changed since.
 #[derive(Clone, Debug)]
 pub struct PatternIndex<T> {
-    /// The base URL of the patterns in the trees.
+    /// The base URL of the URL Patterns in the trees.
     hub_url: Option<Arc<Url>>,
     /// Patterns by the beginning of the complete URL. None until there is one.
     by_url: Option<Arc<Node<T>>>,
     /// Patterns that leave scheme, host or port open, by the beginning of the path.
     by_path: Option<Arc<Node<T>>>,
+    /// URI Templates, by the beginning of the text of the topic.
+    by_text: Option<Arc<Node<T>>>,
     /// Patterns that are based on another hub URL. The hub that owns this index creates none.
-    foreign: Vec<(UrlPattern, T)>,
+    foreign: Vec<(Pattern, T)>,
     count: usize,
 }
 
 impl<T> Default for PatternIndex<T> {
     fn default() -> Self {
-        Self { hub_url: None, by_url: None, by_path: None, foreign: Vec::new(), count: 0 }
+        Self { hub_url: None, by_url: None, by_path: None, by_text: None, foreign: Vec::new(), count: 0 }
     }
 }
 
@@ -72,7 +75,7 @@ impl<T> PatternIndex<T> {
     }
 
     /// The value of a pattern.
-    pub fn get(&self, pattern: &UrlPattern) -> Option<&T> {
+    pub fn get(&self, pattern: &Pattern) -> Option<&T> {
         if self.is_foreign(pattern) {
             let mut foreign = self.foreign.iter();
             return foreign.find_map(|(known, value)| (known == pattern).then_some(value));
@@ -80,13 +83,14 @@ impl<T> PatternIndex<T> {
         let (root, beginning) = match pattern.beginning() {
             Beginning::Url(beginning) => (&self.by_url, beginning),
             Beginning::Path(beginning) => (&self.by_path, beginning),
+            Beginning::Text(beginning) => (&self.by_text, beginning),
         };
         root.as_ref()?.get(beginning.as_bytes(), pattern)
     }
 
     /// The values of all patterns, in no particular order.
     pub fn values(&self) -> impl Iterator<Item = &T> {
-        let mut nodes: Vec<_> = self.by_url.iter().chain(&self.by_path).collect();
+        let mut nodes: Vec<_> = self.by_url.iter().chain(&self.by_path).chain(&self.by_text).collect();
         let in_trees = std::iter::from_fn(move || {
             let node = nodes.pop()?;
             nodes.extend(&node.children);
@@ -98,15 +102,31 @@ impl<T> PatternIndex<T> {
     /// Calls `matched` once with the value of each pattern that matches one of these topics.
     /// Returns the total weight of the candidates that were compared.
     pub fn for_each_match<'a>(&'a self, topics: &TopicUrls<'_>, mut matched: impl FnMut(&'a T)) -> u64 {
-        let Some(hub_url) = self.hub_url.as_ref().filter(|_| !self.is_empty()) else { return 0 };
+        if self.is_empty() {
+            return 0;
+        }
         let mut work = 0;
+        if let Some(by_text) = &self.by_text {
+            let topics = topics.topics();
+            for (index, topic) in topics.iter().enumerate() {
+                let admits = |pattern: &Pattern, topic: &Topic| pattern.matches_text(topic.as_str());
+                by_text.for_each_on_path(topic.as_str().as_bytes(), &mut |pattern, value| {
+                    work += u64::from(pattern.weight());
+                    let is_new = || !topics[..index].iter().any(|earlier| admits(pattern, earlier));
+                    if admits(pattern, topic) && is_new() {
+                        matched(value);
+                    }
+                });
+            }
+        }
+        let Some(hub_url) = &self.hub_url else { return work };
         let urls = topics.based_on(hub_url);
         for (index, url) in urls.iter().enumerate() {
             let Some(url) = url else { continue };
             self.for_each_candidate(url, |pattern, value| {
                 work += u64::from(pattern.weight());
-                let is_new = || !urls[..index].iter().flatten().any(|earlier| pattern.matches(earlier));
-                if pattern.matches(url) && is_new() {
+                let is_new = || !urls[..index].iter().flatten().any(|earlier| pattern.matches_url(earlier));
+                if pattern.matches_url(url) && is_new() {
                     matched(value);
                 }
             });
@@ -120,7 +140,7 @@ impl<T> PatternIndex<T> {
         work
     }
 
-    fn for_each_candidate<'a>(&'a self, url: &Url, mut visit: impl FnMut(&'a UrlPattern, &'a T)) {
+    fn for_each_candidate<'a>(&'a self, url: &Url, mut visit: impl FnMut(&'a Pattern, &'a T)) {
         if let Some(by_path) = &self.by_path {
             by_path.for_each_on_path(url.path().as_bytes(), &mut visit);
         }
@@ -133,14 +153,15 @@ impl<T> PatternIndex<T> {
         }
     }
 
-    fn is_foreign(&self, pattern: &UrlPattern) -> bool {
-        self.hub_url.as_ref().is_some_and(|hub_url| !same_url(hub_url, pattern.hub_url()))
+    fn is_foreign(&self, pattern: &Pattern) -> bool {
+        let bases = self.hub_url.as_ref().zip(pattern.hub_url());
+        bases.is_some_and(|(own, its)| !same_url(own, its))
     }
 }
 
 impl<T: Clone> PatternIndex<T> {
     /// The value of a pattern, to be changed.
-    pub fn get_mut(&mut self, pattern: &UrlPattern) -> Option<&mut T> {
+    pub fn get_mut(&mut self, pattern: &Pattern) -> Option<&mut T> {
         if self.is_foreign(pattern) {
             let mut foreign = self.foreign.iter_mut();
             return foreign.find_map(|(known, value)| (known == pattern).then_some(value));
@@ -150,32 +171,33 @@ impl<T: Clone> PatternIndex<T> {
     }
 
     /// Adds a pattern that is not in the index yet, within the limits.
-    pub fn insert(
-        &mut self,
-        pattern: UrlPattern,
-        value: T,
-        limits: PatternLimits,
-    ) -> Result<(), PatternsFull> {
+    pub fn insert(&mut self, pattern: Pattern, value: T, limits: PatternLimits) -> Result<(), PatternsFull> {
         if self.count >= limits.count_max {
             return Err(PatternsFull::Count);
         }
         if self.count == 0 {
-            self.hub_url = Some(Arc::clone(pattern.hub_url()));
+            self.hub_url = None;
+        }
+        if self.hub_url.is_none() {
+            self.hub_url = pattern.hub_url().cloned();
         }
         let foreign: u32 = self.foreign.iter().map(|(pattern, _)| pattern.weight()).sum();
-        let beside = match pattern.beginning() {
-            Beginning::Url(_) => &self.by_path,
-            Beginning::Path(_) => &self.by_url,
+        let [by_url, by_path, by_text] = [&self.by_url, &self.by_path, &self.by_text]
+            .map(|root| root.as_ref().map_or(0, |root| root.heaviest));
+        // A topic is compared with candidates of all trees.
+        let others = match pattern.beginning() {
+            Beginning::Url(_) => [by_path, by_text],
+            Beginning::Path(_) => [by_url, by_text],
+            Beginning::Text(_) => [by_url, by_path],
         };
-        let beside = beside.as_ref().map_or(0, |root| root.heaviest);
         if self.is_foreign(&pattern) {
             self.foreign.push((pattern, value));
             self.count += 1;
             return Ok(());
         }
         let (root, beginning) = self.tree(&pattern);
-        let together = [foreign, beside, root.heaviest_through(beginning), pattern.weight()];
-        if together.into_iter().fold(0, u32::saturating_add) > limits.weight_max {
+        let together = [foreign, root.heaviest_through(beginning), pattern.weight()];
+        if together.into_iter().chain(others).fold(0, u32::saturating_add) > limits.weight_max {
             return Err(PatternsFull::Weight);
         }
         root.insert(beginning, pattern.clone(), value);
@@ -184,7 +206,7 @@ impl<T: Clone> PatternIndex<T> {
     }
 
     /// Removes a pattern.
-    pub fn remove(&mut self, pattern: &UrlPattern) -> Option<T> {
+    pub fn remove(&mut self, pattern: &Pattern) -> Option<T> {
         let value = if self.is_foreign(pattern) {
             let index = self.foreign.iter().position(|(known, _)| known == pattern)?;
             self.foreign.swap_remove(index).1
@@ -197,10 +219,11 @@ impl<T: Clone> PatternIndex<T> {
     }
 
     /// The tree that a pattern belongs to, and its key there.
-    fn tree<'p>(&mut self, pattern: &'p UrlPattern) -> (&mut Node<T>, &'p [u8]) {
+    fn tree<'p>(&mut self, pattern: &'p Pattern) -> (&mut Node<T>, &'p [u8]) {
         let (root, beginning) = match pattern.beginning() {
             Beginning::Url(beginning) => (&mut self.by_url, beginning),
             Beginning::Path(beginning) => (&mut self.by_path, beginning),
+            Beginning::Text(beginning) => (&mut self.by_text, beginning),
         };
         let root = root.get_or_insert_with(|| Arc::new(Node::new(b"")));
         (Arc::make_mut(root), beginning.as_bytes())
@@ -215,7 +238,7 @@ struct Node<T> {
     /// Sorted by the first bytes of their labels, no two of which are equal.
     children: Vec<Arc<Node<T>>>,
     /// The patterns whose beginning ends here.
-    patterns: Vec<(UrlPattern, T)>,
+    patterns: Vec<(Pattern, T)>,
     /// Weight of the heaviest path from here downwards, this node included.
     heaviest: u32,
 }
@@ -230,7 +253,7 @@ impl<T> Node<T> {
         self.children.binary_search_by_key(&first, |child| child.label[0])
     }
 
-    fn for_each_on_path<'a>(&'a self, mut rest: &[u8], visit: &mut impl FnMut(&'a UrlPattern, &'a T)) {
+    fn for_each_on_path<'a>(&'a self, mut rest: &[u8], visit: &mut impl FnMut(&'a Pattern, &'a T)) {
         let mut node = self;
         loop {
             for (pattern, value) in &node.patterns {
@@ -261,7 +284,7 @@ impl<T> Node<T> {
         above + node.heaviest
     }
 
-    fn get(&self, rest: &[u8], pattern: &UrlPattern) -> Option<&T> {
+    fn get(&self, rest: &[u8], pattern: &Pattern) -> Option<&T> {
         let Some(first) = rest.first() else {
             return self.patterns.iter().find_map(|(known, value)| (known == pattern).then_some(value));
         };
@@ -275,7 +298,7 @@ impl<T> Node<T> {
 }
 
 impl<T: Clone> Node<T> {
-    fn get_mut(&mut self, rest: &[u8], pattern: &UrlPattern) -> Option<&mut T> {
+    fn get_mut(&mut self, rest: &[u8], pattern: &Pattern) -> Option<&mut T> {
         let Some(first) = rest.first() else {
             return self.patterns.iter_mut().find_map(|(known, value)| (known == pattern).then_some(value));
         };
@@ -284,7 +307,7 @@ impl<T: Clone> Node<T> {
         child.get_mut(rest.strip_prefix(&*child.label)?, pattern)
     }
 
-    fn insert(&mut self, rest: &[u8], pattern: UrlPattern, value: T) {
+    fn insert(&mut self, rest: &[u8], pattern: Pattern, value: T) {
         if let Some(first) = rest.first() {
             let index = self.child(*first).unwrap_or_else(|index| {
                 self.children.insert(index, Arc::new(Self::new(rest)));
@@ -312,7 +335,7 @@ impl<T: Clone> Node<T> {
         self.children.push(Arc::new(below));
     }
 
-    fn remove(&mut self, rest: &[u8], pattern: &UrlPattern) -> Option<T> {
+    fn remove(&mut self, rest: &[u8], pattern: &Pattern) -> Option<T> {
         let value = if let Some(first) = rest.first() {
             let index = self.child(*first).ok()?;
             let child = Arc::make_mut(&mut self.children[index]);
@@ -351,11 +374,11 @@ impl<T: Clone> Node<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Matcher, Topic, Validator};
+    use crate::{Matcher, PatternSyntax, Validator};
 
     const UNLIMITED: PatternLimits = PatternLimits { count_max: usize::MAX, weight_max: u32::MAX };
 
-    fn pattern(text: &str) -> UrlPattern {
+    fn pattern(text: &str) -> Pattern {
         match Validator::default().pattern(text) {
             Ok(Matcher::Pattern(pattern)) => pattern,
             other => panic!("{text}: {other:?}"),
@@ -368,6 +391,13 @@ mod tests {
             index.insert(pattern(text), (*text).to_owned(), UNLIMITED).expect("within the limits");
         }
         index
+    }
+
+    fn template(text: &str) -> Pattern {
+        match Validator::default().matcher(PatternSyntax::UriTemplate, text) {
+            Ok(Matcher::Pattern(pattern)) => pattern,
+            other => panic!("{text}: {other:?}"),
+        }
     }
 
     fn matches(index: &PatternIndex<String>, topics: &[&str]) -> (Vec<String>, u64) {
@@ -404,6 +434,54 @@ mod tests {
         assert!(index.get_mut(&foreign).is_some());
         assert_eq!(index.remove(&foreign).as_deref(), Some("foreign"));
         assert_eq!(index.len(), 1);
+    }
+
+    #[test]
+    fn templates_are_found_by_the_text_of_a_topic_and_patterns_by_its_url() {
+        let mut index = index(&["/users/:id"]);
+        for text in ["/users/{id}", "urn:{id}", "/users/{id}/{room}"] {
+            index.insert(template(text), format!("template {text}"), UNLIMITED).expect("within the limits");
+        }
+        let found = |topics: &[&str]| matches(&index, topics).0;
+        assert_eq!(found(&["/users/1"]), ["/users/:id", "template /users/{id}"]);
+        assert_eq!(
+            found(&["/users/1", "/users/2", "urn:1"]),
+            ["/users/:id", "template /users/{id}", "template urn:{id}"]
+        );
+        assert_eq!(found(&["/x/../users/1"]), ["/users/:id"], "a template is not compared with the URL");
+        assert_eq!(
+            found(&["/users/{id}"]),
+            ["/users/:id", "template /users/{id}"],
+            "the topic of the same text"
+        );
+        assert_eq!(index.values().count(), 4);
+        assert_eq!(index.get(&template("urn:{id}")).map(String::as_str), Some("template urn:{id}"));
+        assert!(index.remove(&template("urn:{id}")).is_some());
+        assert_eq!(matches(&index, &["urn:1"]), (vec![], 0));
+    }
+
+    #[test]
+    fn a_text_can_be_a_pattern_in_both_syntaxes() {
+        let (of_urls, of_text) = (pattern("/a{b}"), template("/a{b}"));
+        assert_ne!(of_urls, of_text);
+        let mut index = index(&["/a{b}"]);
+        index.insert(of_text.clone(), "template".to_owned(), UNLIMITED).expect("within the limits");
+        assert_eq!(matches(&index, &["/ab"]).0, ["/a{b}", "template"]);
+        assert_eq!(matches(&index, &["/axyz"]).0, ["template"]);
+        assert_eq!(index.remove(&of_urls).as_deref(), Some("/a{b}"));
+        assert_eq!(matches(&index, &["/ab"]).0, ["template"]);
+    }
+
+    #[test]
+    fn candidates_of_one_topic_are_bounded_by_weight_over_both_syntaxes() {
+        let weight = template("/users/{id}").weight();
+        let limits = PatternLimits { count_max: 100, weight_max: 2 * weight };
+        let mut index = PatternIndex::default();
+        assert_eq!(index.insert(template("/users/{id}"), (), limits), Ok(()));
+        assert_eq!(index.insert(template("/rooms/{id}"), (), limits), Ok(()));
+        assert_eq!(index.insert(pattern("/users/:id"), (), limits), Ok(()));
+        assert_eq!(index.insert(template("/users/{no}"), (), limits), Err(PatternsFull::Weight));
+        assert_eq!(index.insert(template("{+any}"), (), limits), Err(PatternsFull::Weight));
     }
 
     #[test]
@@ -452,11 +530,18 @@ mod tests {
     fn removed_patterns_leave_nothing_behind() {
         let texts = ["/abc/:x", "/abd/:x", "/ab/:x", "/a", "/abc/d/:x", "*://*/a/b", "/"];
         let mut index = index(&texts);
+        let templates = ["/a{x}", "/ab{x}", "{x}"];
+        for text in templates {
+            index.insert(template(text), text.to_owned(), UNLIMITED).expect("within the limits");
+        }
+        for text in templates {
+            assert_eq!(index.remove(&template(text)).as_deref(), Some(text));
+        }
         for text in texts {
             assert_eq!(index.remove(&pattern(text)).as_deref(), Some(text));
             assert_eq!(index.remove(&pattern(text)), None);
         }
-        for root in index.by_url.iter().chain(&index.by_path) {
+        for root in index.by_url.iter().chain(&index.by_path).chain(&index.by_text) {
             assert!(root.children.is_empty() && root.patterns.is_empty() && root.heaviest == 0);
         }
         assert_eq!((index.len(), index.values().count()), (0, 0));

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     Topic,
-    pattern::{UrlPattern, same_url},
+    pattern::{Pattern, same_url},
 };
 
 /// The topics of one event while they are compared with many matchers. The first pattern parses
@@ -31,12 +31,15 @@ impl<'t> TopicUrls<'t> {
         self.topics
     }
 
-    /// Whether the URL of one of the topics matches.
+    /// Whether one of the topics matches.
     ///
     /// The Mercure protocol, "Topic matchers": a relative topic is resolved against the URL of the
     /// hub; a topic that is not a URL matches no URL Pattern.
-    pub(crate) fn match_pattern(&self, pattern: &UrlPattern) -> bool {
-        self.based_on(pattern.hub_url()).iter().flatten().any(|url| pattern.matches(url))
+    pub(crate) fn match_pattern(&self, pattern: &Pattern) -> bool {
+        match pattern.hub_url() {
+            Some(hub_url) => self.based_on(hub_url).iter().flatten().any(|url| pattern.matches_url(url)),
+            None => self.topics.iter().any(|topic| pattern.matches_text(topic.as_str())),
+        }
     }
 
     /// The URLs of the topics, based on a hub URL. URLs for a second hub URL, which is rare, are

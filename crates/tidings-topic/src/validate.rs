@@ -8,7 +8,10 @@ use std::{
 use icu_properties::{CodePointMapData, props::GeneralCategory};
 use url::Url;
 
-use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, UrlPattern, pattern_cache::PatternCache};
+use crate::{
+    Event, EventId, EventType, Matcher, NewEvent, Pattern, PatternSyntax, Topic, pattern::is_template,
+    pattern_cache::PatternCache,
+};
 
 /// Turns raw input into valid types, or explains in one sentence what is wrong with it.
 ///
@@ -17,8 +20,10 @@ use crate::{Event, EventId, EventType, Matcher, NewEvent, Topic, UrlPattern, pat
 #[derive(Clone, Debug)]
 pub struct Validator {
     hub_url: Arc<Url>,
-    /// Shared by all clones, so that each pattern is compiled and stored once per hub.
-    patterns: Arc<PatternCache>,
+    /// Shared by all clones, so that each pattern is compiled and stored once per hub. One for each
+    /// syntax, since a text can be a pattern in both.
+    url_patterns: Arc<PatternCache>,
+    uri_templates: Arc<PatternCache>,
     /// The normalized path of the hub, without a slash at its end.
     hub_path: String,
     /// The normalized path up to its last slash: the prefix of the path that a plain-word topic
@@ -80,7 +85,8 @@ impl Validator {
             directory: directory.filter(|_| is_web),
             base: base.join(".").ok().filter(|_| is_web).map(String::from),
             hub_url: Arc::new(hub_url),
-            patterns: Arc::default(),
+            url_patterns: Arc::default(),
+            uri_templates: Arc::default(),
             topics_max: 100,
             matchers_max: 100,
         }
@@ -180,21 +186,38 @@ impl Validator {
     /// This can take milliseconds, unless the result is cached because the pattern is in use or was
     /// requested recently.
     pub fn pattern(&self, text: &str) -> Result<Matcher, Invalid> {
-        self.known_pattern(text).unwrap_or_else(|| {
-            let compiled = UrlPattern::compile(text, &self.hub_url);
-            usable(text, self.patterns.put(text, compiled))
+        self.matcher(PatternSyntax::UrlPattern, text)
+    }
+
+    /// Compiles a pattern of this syntax as [`pattern`](Self::pattern) does. With
+    /// [`PatternSyntax::UriTemplate`], a text that is not a URI Template is one topic, as the older
+    /// revision of the Mercure protocol reads it.
+    pub fn matcher(&self, syntax: PatternSyntax, text: &str) -> Result<Matcher, Invalid> {
+        self.known_matcher(syntax, text).unwrap_or_else(|| {
+            let compiled = Pattern::compile(syntax, text, &self.hub_url);
+            usable(syntax, text, self.cache(syntax).put(text, compiled))
         })
     }
 
-    /// The result of [`pattern`](Self::pattern), if it is known without compiling.
-    pub fn known_pattern(&self, text: &str) -> Option<Result<Matcher, Invalid>> {
+    /// The result of [`matcher`](Self::matcher), if it is known without compiling.
+    pub fn known_matcher(&self, syntax: PatternSyntax, text: &str) -> Option<Result<Matcher, Invalid>> {
         if text == "*" {
             return Some(Ok(Matcher::Any));
         }
         if let Err(invalid) = check_matcher(text) {
             return Some(Err(invalid));
         }
-        self.patterns.get(text).map(|known| usable(text, known))
+        if syntax == PatternSyntax::UriTemplate && !is_template(text) {
+            return Some(self.exact(text));
+        }
+        self.cache(syntax).get(text).map(|known| usable(syntax, text, known))
+    }
+
+    fn cache(&self, syntax: PatternSyntax) -> &PatternCache {
+        match syntax {
+            PatternSyntax::UrlPattern => &self.url_patterns,
+            PatternSyntax::UriTemplate => &self.uri_templates,
+        }
     }
 
     /// Checks the number of matchers of one subscription.
@@ -405,8 +428,14 @@ impl fmt::Display for Field {
     }
 }
 
-fn usable(text: &str, compiled: Option<UrlPattern>) -> Result<Matcher, Invalid> {
-    let refusal = || Invalid::new(Field::Matcher, text, "is not a URL Pattern that can be used");
+fn usable(syntax: PatternSyntax, text: &str, compiled: Option<Pattern>) -> Result<Matcher, Invalid> {
+    let refusal = || {
+        let reason = match syntax {
+            PatternSyntax::UrlPattern => "is not a URL Pattern that can be used",
+            PatternSyntax::UriTemplate => "is a URI Template that is too large: use a shorter one",
+        };
+        Invalid::new(Field::Matcher, text, reason)
+    };
     compiled.map(Matcher::Pattern).ok_or_else(refusal)
 }
 

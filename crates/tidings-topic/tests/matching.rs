@@ -2,7 +2,7 @@
 //! the Mercure protocol, "Topic matchers".
 
 use proptest::prelude::*;
-use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, Topic, Validator};
+use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, PatternSyntax, Topic, Validator};
 
 fn validator() -> Validator {
     Validator::new("https://hub.example/.well-known/mercure".parse().expect("a valid URL"))
@@ -276,4 +276,26 @@ proptest! {
         prop_assume!(!path.contains("/."));
         matches(&path, &[&path]);
     }
+}
+
+/// The older revision of the Mercure protocol: `*`, one topic, or a URI Template.
+#[test]
+fn a_selector_of_the_older_revision_is_every_topic_one_topic_or_a_template() {
+    let validator = Validator::default();
+    let selector = |text: &str| validator.matcher(PatternSyntax::UriTemplate, text);
+    assert_eq!(selector("*"), Ok(Matcher::Any));
+    for text in ["chat", "https://example.com/a?b=*", "{\"not\": \"a template\"}", "a{"] {
+        assert_eq!(selector(text), validator.exact(text), "{text}");
+    }
+    let books = selector("https://example.com/books/{id}").unwrap();
+    assert_eq!((books.type_name(), books.as_str()), ("uritemplate", "https://example.com/books/{id}"));
+    let is_matched = |text: &str| books.matches(&validator.topic(text).unwrap());
+    assert!(is_matched("https://example.com/books/1") && is_matched("https://example.com/books/{id}"));
+    for other in ["https://example.com/books/1/2", "https://example.com:443/books/1", "/books/1"] {
+        assert!(!is_matched(other), "{other}");
+    }
+    for refused in ["", "a\n{b}", "{a:9999}", &format!("{{a}}{}", "b".repeat(5_000))] {
+        assert!(selector(refused).is_err(), "{refused}");
+    }
+    assert_ne!(validator.pattern("/a{b}"), selector("/a{b}"), "cached apart");
 }

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use regex::bytes::RegexBuilder;
-use tidings_topic::{Matcher, PatternIndex, PatternLimits, Topic, TopicUrls, UrlPattern, Validator};
+use tidings_topic::{Matcher, Pattern, PatternIndex, PatternLimits, Topic, TopicUrls, Validator};
 use url::Url;
 use urlpattern::{
     UrlPatternInit, UrlPatternMatchInput, UrlPatternOptions, parser::RegexSyntax, regexp::RegExp,
@@ -120,7 +120,7 @@ fn topics() -> impl Strategy<Value = Vec<Topic>> {
     texts.prop_map(|texts| texts.iter().filter_map(|text| Topic::from_stored(text)).collect())
 }
 
-fn compiled(validator: &Validator, text: &str) -> Option<UrlPattern> {
+fn compiled(validator: &Validator, text: &str) -> Option<Pattern> {
     match validator.pattern(text) {
         Ok(Matcher::Pattern(pattern)) => Some(pattern),
         _ => None,
@@ -158,7 +158,7 @@ proptest! {
         let validator = Validator::new(hub_url());
         let limits = PatternLimits { count_max: usize::MAX, weight_max: u32::MAX };
         let mut index = PatternIndex::default();
-        let mut patterns: Vec<UrlPattern> = Vec::new();
+        let mut patterns: Vec<Pattern> = Vec::new();
         for pattern in texts.iter().filter_map(|text| compiled(&validator, text)) {
             if !patterns.contains(&pattern) {
                 prop_assert_eq!(index.insert(pattern.clone(), pattern.clone(), limits), Ok(()));
@@ -173,7 +173,7 @@ proptest! {
             let mut found: Vec<_> = Vec::new();
             index.for_each_match(&topics, |pattern| found.push(pattern.as_str()));
             let one_by_one = patterns.iter().filter(|pattern| Matcher::Pattern((*pattern).clone()).matches_any(&topics));
-            let mut expected: Vec<_> = one_by_one.map(UrlPattern::as_str).collect();
+            let mut expected: Vec<_> = one_by_one.map(Pattern::as_str).collect();
             found.sort_unstable();
             expected.sort_unstable();
             prop_assert_eq!(found, expected, "{:?}", topics);

@@ -1,4 +1,4 @@
-//! Compiles the URL Patterns of untrusted clients at a bounded share of the machine's CPU time.
+//! Compiles the patterns of untrusted clients at a bounded share of the machine's CPU time.
 //!
 //! One thread compiles the patterns, one at a time and in the order of the requests, and rests as
 //! long as it has worked. However many clients ask for however large patterns, compiling takes half
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidings_topic::{Invalid, Matcher, Validator};
+use tidings_topic::{Invalid, Matcher, PatternSyntax, Validator};
 use tokio::sync::watch;
 
 use crate::error::Error;
@@ -58,50 +58,52 @@ pub(crate) struct Compiler {
     validator: Validator,
     work: Work,
     waiting: Waiting,
-    /// The texts to compile. The thread is started with the first of them and ends with the hub.
+    /// What to compile. The thread is started with the first of them and ends with the hub.
     jobs: Mutex<Option<SyncSender<Job>>>,
 }
 
 /// What the thread does for each pattern.
-type Work = Arc<dyn Fn(&str) -> Compiled + Send + Sync>;
+type Work = Arc<dyn Fn(&Wanted) -> Compiled + Send + Sync>;
 type Compiled = Result<Matcher, Invalid>;
 
-/// The texts that are being compiled, so that a second request for one waits for the same answer.
-type Waiting = Arc<Mutex<HashMap<Arc<str>, Answer>>>;
+/// A text, and how it is read.
+type Wanted = (PatternSyntax, Arc<str>);
+/// What is being compiled, so that a second request for it waits for the same answer.
+type Waiting = Arc<Mutex<HashMap<Wanted, Answer>>>;
 /// Its receivers are the requests that wait.
 type Answer = Arc<watch::Sender<Option<Compiled>>>;
-type Job = (Arc<str>, Answer);
+type Job = (Wanted, Answer);
 
 impl Compiler {
     pub(crate) fn new(validator: Validator) -> Self {
         let compiling = validator.clone();
-        Self::with_work(validator, Arc::new(move |text| compiling.pattern(text)))
+        Self::with_work(validator, Arc::new(move |(syntax, text)| compiling.matcher(*syntax, text)))
     }
 
     fn with_work(validator: Validator, work: Work) -> Self {
         Self { validator, work, waiting: Waiting::default(), jobs: Mutex::default() }
     }
 
-    /// See [`Hub::pattern`](crate::Hub::pattern).
-    pub(crate) async fn pattern(&self, text: &str) -> Result<Matcher, PatternError> {
-        if let Some(known) = self.validator.known_pattern(text) {
+    /// See [`Hub::matcher`](crate::Hub::matcher).
+    pub(crate) async fn matcher(&self, syntax: PatternSyntax, text: &str) -> Result<Matcher, PatternError> {
+        if let Some(known) = self.validator.known_matcher(syntax, text) {
             return Ok(known?);
         }
-        let mut answer = self.ask(text)?;
+        let mut answer = self.ask((syntax, text.into()))?;
         // The channel closes without an answer if compiling panicked.
         let compiled = answer.wait_for(Option::is_some).await.map_err(|_| PatternError::Busy)?;
         Ok(compiled.clone().ok_or(PatternError::Busy)??)
     }
 
-    fn ask(&self, text: &str) -> Result<watch::Receiver<Option<Compiled>>, PatternError> {
+    fn ask(&self, wanted: Wanted) -> Result<watch::Receiver<Option<Compiled>>, PatternError> {
         let mut waiting = lock(&self.waiting);
-        if let Some(answer) = waiting.get(text) {
+        if let Some(answer) = waiting.get(&wanted) {
             return Ok(answer.subscribe());
         }
-        let (text, answer) = (Arc::<str>::from(text), Answer::default());
+        let answer = Answer::default();
         let receiver = answer.subscribe();
-        self.send((Arc::clone(&text), Arc::clone(&answer)))?;
-        waiting.insert(text, answer);
+        self.send((wanted.clone(), Arc::clone(&answer)))?;
+        waiting.insert(wanted, answer);
         Ok(receiver)
     }
 
@@ -132,25 +134,25 @@ impl fmt::Debug for Compiler {
     }
 }
 
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<Arc<str>, Answer>> {
+fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<Wanted, Answer>> {
     waiting.lock().expect("no thread panics while it holds this lock")
 }
 
-fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&str) -> Compiled) {
+fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&Wanted) -> Compiled) {
     let mut pace = WorkPace::default();
-    while let Ok((text, answer)) = jobs.recv() {
+    while let Ok((wanted, answer)) = jobs.recv() {
         {
             let mut waiting = lock(waiting);
             if answer.receiver_count() == 0 {
-                waiting.remove(&text);
+                waiting.remove(&wanted);
                 continue;
             }
         }
         let begun = Instant::now();
         // A bug in the parser of patterns must not stop the compiler for all.
-        let compiled = panic::catch_unwind(AssertUnwindSafe(|| work(&text)));
+        let compiled = panic::catch_unwind(AssertUnwindSafe(|| work(&wanted)));
         let worked = begun.elapsed();
-        lock(waiting).remove(&text);
+        lock(waiting).remove(&wanted);
         if let Ok(compiled) = compiled {
             answer.send_replace(Some(compiled));
         }
@@ -182,6 +184,7 @@ mod tests {
         mpsc::{Sender, channel},
     };
 
+    use PatternSyntax::{UriTemplate, UrlPattern};
     use futures_util::{FutureExt, future::join_all};
 
     use super::*;
@@ -194,10 +197,10 @@ mod tests {
         let begun = Arc::<AtomicUsize>::default();
         let validator = Validator::default();
         let (compiling, counter) = (validator.clone(), Arc::clone(&begun));
-        let work: Work = Arc::new(move |text| {
+        let work: Work = Arc::new(move |(syntax, text)| {
             counter.fetch_add(1, Ordering::SeqCst);
             let _ = gate.lock().expect("unpoisoned").recv();
-            compiling.pattern(text)
+            compiling.matcher(*syntax, text)
         });
         (Arc::new(Compiler::with_work(validator, work)), open, begun)
     }
@@ -206,14 +209,18 @@ mod tests {
     async fn new_patterns_wait_in_a_bounded_queue_and_known_ones_do_not_wait() {
         let (compiler, open, begun) = gated();
         open.send(()).expect("the compiler listens");
-        let known = compiler.pattern("/known/:id").await.expect("a pattern");
+        let known = compiler.matcher(UrlPattern, "/known/:id").await.expect("a pattern");
         let flood: Vec<_> = (0..WAITING_MAX + 50).map(|number| format!("/flood/{number}/(a*)*")).collect();
-        let mut waiting: Vec<_> = flood.iter().map(|text| Box::pin(compiler.pattern(text))).collect();
+        let mut waiting: Vec<_> =
+            flood.iter().map(|text| Box::pin(compiler.matcher(UrlPattern, text))).collect();
         let refused = waiting.iter_mut().filter_map(FutureExt::now_or_never).collect::<Vec<_>>();
         assert!((49..=50).contains(&refused.len()), "the thread may have taken one: {}", refused.len());
         assert!(refused.iter().all(|refusal| *refusal == Err(PatternError::Busy)));
-        assert_eq!(compiler.pattern("/known/:id").now_or_never(), Some(Ok(known)));
-        assert!(matches!(compiler.pattern("").now_or_never(), Some(Err(PatternError::Invalid(_)))));
+        assert_eq!(compiler.matcher(UrlPattern, "/known/:id").now_or_never(), Some(Ok(known)));
+        assert!(matches!(
+            compiler.matcher(UrlPattern, "").now_or_never(),
+            Some(Err(PatternError::Invalid(_)))
+        ));
         assert!(begun.load(Ordering::SeqCst) <= 2, "one at a time");
     }
 
@@ -223,18 +230,30 @@ mod tests {
         drop(open);
         for text in ["/rooms/:id", "/("] {
             let before = begun.load(Ordering::SeqCst);
-            let first = compiler.pattern(text).await;
-            let again = join_all((0..1_000).map(|_| compiler.pattern(text))).await;
+            let first = compiler.matcher(UrlPattern, text).await;
+            let again = join_all((0..1_000).map(|_| compiler.matcher(UrlPattern, text))).await;
             assert!(again.iter().all(|answer| *answer == first));
             assert_eq!(begun.load(Ordering::SeqCst), before + 1, "{text}");
         }
     }
 
     #[tokio::test]
+    async fn one_text_in_two_syntaxes_is_compiled_twice() {
+        let (compiler, open, begun) = gated();
+        drop(open);
+        for _ in 0..2 {
+            let one = compiler.matcher(UrlPattern, "/a{b}").await.expect("a pattern");
+            let other = compiler.matcher(UriTemplate, "/a{b}").await.expect("a template");
+            assert_eq!((one.type_name(), other.type_name()), ("urlpattern", "uritemplate"));
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
     async fn concurrent_requests_for_one_pattern_share_one_compilation() {
         let (compiler, open, begun) = gated();
         let mut waiting: Vec<_> =
-            (0..10 * WAITING_MAX).map(|_| Box::pin(compiler.pattern("/rooms/:id"))).collect();
+            (0..10 * WAITING_MAX).map(|_| Box::pin(compiler.matcher(UrlPattern, "/rooms/:id"))).collect();
         assert!(waiting.iter_mut().all(|pattern| pattern.now_or_never().is_none()));
         drop(open);
         assert!(join_all(waiting).await.iter().all(Result::is_ok));
@@ -247,10 +266,10 @@ mod tests {
         let texts: Vec<_> = (0..100).map(|number| format!("/gone/{number}/:id")).collect();
         for text in &texts {
             // Polled once, and dropped.
-            assert!(compiler.pattern(text).now_or_never().is_none());
+            assert!(compiler.matcher(UrlPattern, text).now_or_never().is_none());
         }
         drop(open);
-        compiler.pattern("/last/:id").await.expect("a pattern");
+        compiler.matcher(UrlPattern, "/last/:id").await.expect("a pattern");
         assert!(begun.load(Ordering::SeqCst) <= 2, "at most the compilation that began before the drop");
     }
 
@@ -258,13 +277,13 @@ mod tests {
     async fn a_panic_while_compiling_stops_neither_hub_nor_compiler() {
         let validator = Validator::default();
         let compiling = validator.clone();
-        let work: Work = Arc::new(move |text| {
-            assert_ne!(text, "/panic/:id", "this panic belongs to the test");
-            compiling.pattern(text)
+        let work: Work = Arc::new(move |(syntax, text)| {
+            assert_ne!(&**text, "/panic/:id", "this panic belongs to the test");
+            compiling.matcher(*syntax, text)
         });
         let compiler = Compiler::with_work(validator, work);
-        assert_eq!(compiler.pattern("/panic/:id").await, Err(PatternError::Busy));
-        assert!(compiler.pattern("/next/:id").await.is_ok());
+        assert_eq!(compiler.matcher(UrlPattern, "/panic/:id").await, Err(PatternError::Busy));
+        assert!(compiler.matcher(UrlPattern, "/next/:id").await.is_ok());
     }
 
     #[test]

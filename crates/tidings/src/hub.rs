@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tidings_log::{Bounds, Cursor, Log, Tail, Unavailable, cluster::Cluster};
-use tidings_topic::{ConnectionId, Matcher, PrivateTopics, Topic, TopicGlob, Validator};
+use tidings_topic::{ConnectionId, Matcher, PatternSyntax, PrivateTopics, Topic, TopicGlob, Validator};
 use tokio::{task::JoinHandle, time::Instant};
 
 #[cfg(target_os = "linux")]
@@ -50,7 +50,13 @@ impl Hub {
     /// one at a time and with pauses, so that a flood of them does not keep the hub from serving.
     #[doc(hidden)]
     pub async fn pattern(&self, text: &str) -> Result<Matcher, Error> {
-        Ok(self.state.compiler.pattern(text).await?)
+        self.matcher(PatternSyntax::UrlPattern, text).await
+    }
+
+    /// As [`pattern`](Self::pattern), of this syntax; see [`Validator::matcher`].
+    #[doc(hidden)]
+    pub async fn matcher(&self, syntax: PatternSyntax, text: &str) -> Result<Matcher, Error> {
+        Ok(self.state.compiler.matcher(syntax, text).await?)
     }
 
     /// How many subscriptions an event on this topic reaches in this process, before grants are

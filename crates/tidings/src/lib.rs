@@ -147,8 +147,8 @@ pub use subscriber::{
 pub use tidings_log::{IdempotencyKey, Unavailable};
 #[doc(hidden)]
 pub use tidings_topic::{
-    Filter, Grants, Matcher, PatternIndex, PatternLimits, PatternsFull, PrivateTopics, TopicGlob, UrlPattern,
-    Validator,
+    Filter, Grants, Matcher, Pattern, PatternIndex, PatternLimits, PatternSyntax, PatternsFull,
+    PrivateTopics, TopicGlob, Validator,
 };
 
 #[cfg(target_os = "linux")]

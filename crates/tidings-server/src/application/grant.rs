@@ -109,7 +109,7 @@ async fn stream_request(
     parameters: &Parameters,
 ) -> Result<(Access, StreamRequest), Problem> {
     let exact = parameters.values(&["topic"]);
-    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"])).await?;
+    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["pattern"]), &[]).await?;
     if matchers.is_empty() {
         return Err(Problem::bad_request("topic", "It names no topic."));
     }

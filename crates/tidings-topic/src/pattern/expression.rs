@@ -34,7 +34,8 @@ const BYTES_PER_WEIGHT: usize = 32;
 pub(super) struct Expression(BoundedBacktracker);
 
 impl Expression {
-    fn compile(text: &str) -> Option<Self> {
+    /// `None` if it is invalid or too large when compiled.
+    pub(super) fn compile(text: &str) -> Option<Self> {
         let bytes_max = COMPILED_BYTES_BASE + COMPILED_BYTES_PER_BYTE * text.len();
         let config =
             NFA::config().utf8(false).which_captures(WhichCaptures::None).nfa_size_limit(Some(bytes_max));

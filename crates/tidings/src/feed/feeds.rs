@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// The work of comparing with patterns, in their [weight](tidings_topic::UrlPattern::weight), that
+/// The work of comparing with patterns, in their [weight](tidings_topic::Pattern::weight), that
 /// the writer does before other tasks have their turn: a fraction of a millisecond.
 const WRITE_WEIGHT_MAX: u64 = 8_192;
 
