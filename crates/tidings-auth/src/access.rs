@@ -187,8 +187,8 @@ impl Access {
         self
     }
 
-    pub(crate) fn until(mut self, expires_at: u64, details: Vec<SubscribeDetail>) -> Self {
-        self.expires_at = Some(expires_at);
+    pub(crate) fn until(mut self, expires_at: Option<u64>, details: Vec<SubscribeDetail>) -> Self {
+        self.expires_at = expires_at;
         self.details = details.into();
         self
     }

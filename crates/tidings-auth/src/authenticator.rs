@@ -9,7 +9,7 @@ use tidings_topic::Validator;
 use crate::{
     Access, AuthConfig, AuthError, ConfigError, MintTicketError, MintedTicket, NewTicket,
     keys::Keys,
-    presentation::{self, CookieNames, Presented},
+    presentation::{self, CookieNames, CredentialPlaces, Presented, misplaced},
     proof,
     ticket::{Tickets, has_ticket_shape},
     token::{Issuers, KeyWait, RemoteKeys, has_token_shape},
@@ -62,20 +62,44 @@ impl Authenticator {
         query: Option<&str>,
         now_unix_secs: u64,
     ) -> Result<Option<Access>, AuthError> {
+        self.authenticate_in(CredentialPlaces::Current, headers, query, now_unix_secs)
+    }
+
+    /// As [`authenticate`](Self::authenticate), of a request that may present its credential in these
+    /// places.
+    pub fn authenticate_in(
+        &self,
+        places: CredentialPlaces,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        now_unix_secs: u64,
+    ) -> Result<Option<Access>, AuthError> {
         let checks = self.0.load();
-        let Some(Presented { credential, place }) = presentation::find(headers, query, &checks.cookies)?
-        else {
+        let Some(presented) = presentation::find(headers, query, &checks.cookies, places)? else {
             return Ok(None);
         };
+        let Presented { credential, place, older_only } = presented;
+        if let Some(name) = older_only
+            && !Issuers::is_older(&credential)
+        {
+            return Err(misplaced(&format!(
+                "{name} unless it is a token of the older revision (0.x) of the Mercure protocol"
+            )));
+        }
         let mut access = checks.check(&credential, now_unix_secs)?;
         access.presented_in = place;
         Ok(Some(access))
     }
 
-    /// A digest of the credential of a request with these headers and this query, wherever it is
-    /// presented. `None` without one.
-    pub fn proof(&self, headers: &HeaderMap, query: Option<&str>) -> Option<[u8; 32]> {
-        let presented = presentation::find(headers, query, &self.0.load().cookies).ok()??;
+    /// A digest of the credential of a request with these headers and this query, in whichever of
+    /// these places it is presented. `None` without one.
+    pub fn proof(
+        &self,
+        places: CredentialPlaces,
+        headers: &HeaderMap,
+        query: Option<&str>,
+    ) -> Option<[u8; 32]> {
+        let presented = presentation::find(headers, query, &self.0.load().cookies, places).ok()??;
         Some(proof::of_credential(&presented.credential))
     }
 
@@ -90,7 +114,10 @@ impl Authenticator {
     pub fn wait_for_keys(&self, headers: &HeaderMap, query: Option<&str>) -> Option<KeyWait> {
         let checks = self.0.load();
         checks.issuers.remote_keys().next()?;
-        let Presented { credential, .. } = presentation::find(headers, query, &checks.cookies).ok()??;
+        // Tokens in other places are of the older revision, whose keys are never at a URL.
+        let places = CredentialPlaces::Current;
+        let Presented { credential, .. } =
+            presentation::find(headers, query, &checks.cookies, places).ok()??;
         has_token_shape(&credential).then(|| checks.issuers.wait(&credential))?
     }
 

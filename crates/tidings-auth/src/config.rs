@@ -59,10 +59,14 @@ pub struct KeyConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// The `iss` that a token must have. No two issuers have the same.
+    /// The `iss` that a token must have. No two issuers have the same. Tokens of the older revision
+    /// need none, and this is only a name for them.
     pub issuer: String,
+    /// The form of its tokens.
+    #[serde(default)]
+    pub revision: MercureRevision,
     /// A token must name one of these in its `aud`: absolute URLs, usually the one public URL of
-    /// the hub.
+    /// the hub. Without effect for tokens of the older revision.
     pub audiences: Vec<String>,
     /// The algorithms that are accepted. Empty means the one that matches each key: `HS256` for a
     /// shared secret.
@@ -94,6 +98,7 @@ impl Default for IssuerConfig {
     fn default() -> Self {
         Self {
             issuer: String::new(),
+            revision: MercureRevision::Current,
             audiences: Vec::new(),
             algorithms: Vec::new(),
             keys: Vec::new(),
@@ -108,6 +113,54 @@ impl Default for IssuerConfig {
 
 fn everything() -> Vec<MatcherText> {
     vec!["*".into()]
+}
+
+/// A revision of the Mercure protocol, which decides about the form of tokens and parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(try_from = "String", into = "&'static str")]
+pub enum MercureRevision {
+    /// `1.0`: tokens in the form of RFC 9068 with `authorization_details`.
+    #[default]
+    Current,
+    /// `0.x`: any signed token with the claim `mercure`. It need not expire, and what else it was
+    /// made for is not checked.
+    Older,
+}
+
+impl MercureRevision {
+    /// As it is written in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Current => "1.0",
+            Self::Older => "0.x",
+        }
+    }
+}
+
+impl FromStr for MercureRevision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Self::Current, Self::Older]
+            .into_iter()
+            .find(|revision| revision.name() == name)
+            .ok_or_else(|| "is not a revision of the Mercure protocol: use 1.0 or 0.x".to_owned())
+    }
+}
+
+impl TryFrom<String> for MercureRevision {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name.parse().map_err(|reason| format!("`{}` {reason}", name.escape_debug()))
+    }
+}
+
+impl From<MercureRevision> for &'static str {
+    fn from(revision: MercureRevision) -> Self {
+        revision.name()
+    }
 }
 
 /// A key of an issuer.

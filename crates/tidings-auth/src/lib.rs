@@ -9,7 +9,8 @@
 //!
 //! - **keys**, for servers: a secret in the configuration of the operator, with its permissions;
 //! - **tokens**, for browsers: access tokens of trusted issuers in the form of RFC 9068, whose
-//!   `authorization_details` are their permissions (the Mercure protocol, "Authorization");
+//!   `authorization_details` are their permissions (the Mercure protocol, "Authorization"), or of
+//!   the older revision of that protocol, if there are keys for it;
 //! - **tickets**, for browsers with a plain EventSource, which can send no header: topics and an
 //!   expiry, authenticated by a secret that the hub shares with the application.
 //!
@@ -17,7 +18,8 @@
 //! `ticket` of the URL.
 //!
 //! Invariants: no part of a token decides how it is checked, or what is fetched; a token is verified
-//! only with keys of the issuer that it names; a presented credential that is invalid is refused,
+//! only with keys of the issuer that it names, and one of the older revision, which names none, only
+//! with keys for that revision; a presented credential that is invalid is refused,
 //! never treated as absent; a key is kept only as a digest; no message contains a secret.
 //!
 //! To extend it: another place for credentials belongs in `presentation`; another source of keys in
@@ -62,8 +64,8 @@ mod token;
 pub use access::{Access, CredentialPlace, Limits, Subject};
 pub use authenticator::Authenticator;
 pub use config::{
-    Algorithm, AuthConfig, IssuerConfig, IssuerKeyConfig, JwksUrl, KeyConfig, MatcherText, Secret,
-    TicketSecretConfig,
+    Algorithm, AuthConfig, IssuerConfig, IssuerKeyConfig, JwksUrl, KeyConfig, MatcherText, MercureRevision,
+    Secret, TicketSecretConfig,
 };
 pub use error::{
     AuthError, ConfigError, credential_missing, insufficient_scope, other_address, outside_of_ticket,
@@ -72,7 +74,8 @@ pub use error::{
 pub use keys::generate_key_secret;
 pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, mint};
 pub use presentation::{
-    COOKIE_NAME, CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, CookieName, TICKET_PARAMETER, refuse_in_url,
+    COOKIE_NAME, CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, CookieName, CredentialPlaces, TICKET_PARAMETER,
+    refuse_in_url,
 };
 pub use proof::proof_of_secret;
 pub use ticket::{
@@ -81,7 +84,7 @@ pub use ticket::{
 };
 pub use token::{
     Fetching, ISSUER_KEYS_MAX, ISSUERS_MAX, JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksError, KeyWait,
-    REFRESH_SECS_MAX, RemoteKeys,
+    OLDER_KEYS_MAX, REFRESH_SECS_MAX, RemoteKeys,
 };
 
 /// Longest credential that is checked, in bytes. A longer one is answered with 401 `invalid_token`.

@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn grants_and_expiry_do_not_change_a_scoped_name() {
-        let renewed = token(Some("app"), &["chat", "news"]).until(7, Vec::new());
+        let renewed = token(Some("app"), &["chat", "news"]).until(Some(7), Vec::new());
         assert_eq!(token(Some("app"), &["chat"]).scoped("k"), renewed.scoped("k"));
         assert_eq!(key("app").scoped("k"), access(Subject::Key("app".into()), &[]).scoped("k"));
     }

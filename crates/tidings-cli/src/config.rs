@@ -34,7 +34,7 @@ use std::{
 };
 
 use tidings::{TopicGlob, web::HostName};
-use tidings_auth::AuthConfig;
+use tidings_auth::{AuthConfig, MercureRevision};
 use tidings_net::redacted;
 use tidings_server::{
     AllowedHosts, AllowedOrigin, AuthorizedPath, CertificateFiles, Certificates, ClientAddressSource,
@@ -97,6 +97,7 @@ pub(crate) struct ServeConfig {
     pub(crate) charset_utf8: bool,
     pub(crate) no_auth: bool,
     pub(crate) anonymous: bool,
+    mercure_revisions: Vec<MercureRevision>,
     pub(crate) connections_max: usize,
     pub(crate) streams_max: usize,
     pub(crate) streams_per_address_max: Option<usize>,
@@ -224,6 +225,7 @@ impl ServeConfig {
             charset_utf8: merged.value("charset_utf8", values::truth)?,
             no_auth: merged.value("no_auth", values::truth)?,
             anonymous: merged.value("anonymous", values::truth)?,
+            mercure_revisions: merged.many("mercure_revisions", str::parse)?,
             connections_max,
             streams_max: merged.value("streams_max", values::count)?,
             streams_per_address_max: merged
@@ -311,6 +313,11 @@ impl ServeConfig {
     /// Whether the hub requires credentials.
     pub(crate) fn has_credentials(&self) -> bool {
         !self.auth.keys.is_empty() || !self.auth.issuers.is_empty() || !self.auth.ticket_secrets.is_empty()
+    }
+
+    /// Whether the hub serves the older revision of the Mercure protocol, next to the current one.
+    pub(crate) fn serves_older_mercure_revision(&self) -> bool {
+        self.mercure_revisions.contains(&MercureRevision::Older)
     }
 
     /// The hosts for which requests are accepted. A hub with keys and without a configured name
@@ -616,6 +623,7 @@ mod tests {
             (_, "retain") => "1h",
             (_, "log") => "json",
             (_, "log_level") => "debug",
+            (_, "mercure_revisions") => "0.x",
             (Kind::Texts, _) => "chat",
             (Kind::Urls, _) => "redis://localhost?channels=chat",
             (_, _) => "7KiB",
@@ -663,6 +671,21 @@ mod tests {
             let expected = format!("{}: `{nonsense}` ", setting.flag());
             assert!(message.starts_with(&expected), "{message}");
         }
+    }
+
+    #[test]
+    fn an_issuer_of_the_older_mercure_revision_needs_the_setting() {
+        let issuer = "[[issuer]]\niss = \"symfony\"\nrevision = \"0.x\"\nsecret = \"a secret that is long enough for HS256\"";
+        let message = load(issuer, &[]).unwrap_err().to_string();
+        assert!(
+            message.contains("`symfony`") && message.contains("mercure_revisions = [\"1.0\", \"0.x\"]"),
+            "{message}"
+        );
+        let both = load(&format!("mercure_revisions = [\"1.0\", \"0.x\"]\n{issuer}"), &[]).unwrap();
+        assert!(both.serves_older_mercure_revision());
+        assert!(!load("", &[]).unwrap().serves_older_mercure_revision());
+        let unknown = load("mercure_revisions = [\"0.9\"]", &[]).unwrap_err().to_string();
+        assert!(unknown.contains("`0.9` is not a revision"), "{unknown}");
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use http::{StatusCode, request::Parts};
 use tidings::{Event, Grants, Hub, Matcher, Topic};
 use tidings_auth::{
-    Access, AuthError, Authenticator, CredentialPlace, MintTicketError, MintedTicket, NewTicket, Subject,
-    credential_missing, insufficient_scope, other_address, outside_of_ticket, private_topic, refuse_in_url,
-    subscriber_credential_missing, ticket_writes,
+    Access, AuthError, Authenticator, CredentialPlace, CredentialPlaces, MintTicketError, MintedTicket,
+    NewTicket, Subject, credential_missing, insufficient_scope, other_address, outside_of_ticket,
+    private_topic, refuse_in_url, subscriber_credential_missing, ticket_writes,
 };
 use tokio::time::timeout;
 
@@ -23,6 +23,8 @@ pub(crate) struct Authorizer {
     authenticator: Option<Authenticator>,
     keyless: Keyless,
     anonymous_subscribers: bool,
+    /// The path of the Mercure API, if it serves the older revision of the protocol.
+    older_revision_path: Option<String>,
 }
 
 impl Authorizer {
@@ -30,8 +32,9 @@ impl Authorizer {
         authenticator: Option<Authenticator>,
         keyless: Keyless,
         anonymous_subscribers: bool,
+        older_revision_path: Option<String>,
     ) -> Self {
-        Self { authenticator, keyless, anonymous_subscribers }
+        Self { authenticator, keyless, anonymous_subscribers, older_revision_path }
     }
 
     /// Whether the hub has no keys and serves this machine only.
@@ -83,7 +86,7 @@ impl Authorizer {
 
     /// A digest of the credential of a request. `None` without one, and on a hub that checks none.
     pub(crate) fn proof(&self, parts: &Parts) -> Option<[u8; 32]> {
-        self.authenticator.as_ref()?.proof(&parts.headers, parts.uri.query())
+        self.authenticator.as_ref()?.proof(self.places(parts), &parts.headers, parts.uri.query())
     }
 
     /// What a request has to wait for before its credential can be checked; nearly always nothing.
@@ -154,6 +157,14 @@ impl Authorizer {
         }
     }
 
+    /// Where this request may present its credential.
+    fn places(&self, parts: &Parts) -> CredentialPlaces {
+        match &self.older_revision_path {
+            Some(path) if path == parts.uri.path() => CredentialPlaces::WithOlder,
+            _ => CredentialPlaces::Current,
+        }
+    }
+
     /// The permissions of the client that sends this request.
     fn permissions(&self, parts: &Parts) -> Result<Access, AuthError> {
         let query = parts.uri.query();
@@ -163,7 +174,8 @@ impl Authorizer {
         }
         match (&self.authenticator, self.keyless) {
             (Some(authenticator), _) => {
-                let access = authenticator.authenticate(&parts.headers, query, unix_secs())?;
+                let places = self.places(parts);
+                let access = authenticator.authenticate_in(places, &parts.headers, query, unix_secs())?;
                 let access = access.unwrap_or_else(Access::anonymous);
                 // Few credentials are bound to an address, so it is looked up for these alone.
                 let is_bound = access.limits.address.is_some();

@@ -50,7 +50,12 @@ impl App {
         };
         Self(Arc::new(Shared {
             hosts,
-            authorizer: Authorizer::new(authenticator, settings.keyless, settings.anonymous_subscribers),
+            authorizer: Authorizer::new(
+                authenticator,
+                settings.keyless,
+                settings.anonymous_subscribers,
+                settings.older_mercure_revision.then(|| hub.validator().hub_url().path().to_owned()),
+            ),
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
             revocations: Revocations::new(
                 hub.clone(),

@@ -1,8 +1,9 @@
 //! The Mercure API: the native API in the terms of the Mercure protocol.
 //!
 //! This module parses the parameters of the Mercure protocol into the same requests as the native
-//! API; from there on both share one core. It implements the current revision. To extend it:
-//! parameters of another revision are parsed here, credentials are found by `tidings-auth`, and
+//! API; from there on both share one core. It implements the current revision, and the older one
+//! (0.x) where it is switched on: both kinds of clients use one path, one log and one order. The
+//! parameters of both are read here, and credentials are found by `tidings-auth`. To extend it:
 //! further methods and paths join the [`router`](crate::router()).
 
 use axum::{
@@ -72,6 +73,9 @@ async fn published<B: Body<Data = Bytes>>(app: &App, request: http::Request<B>) 
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id.to_string()).into_response())
 }
 
+/// The header of the current revision, and that of the older one.
+const BOTH_CURSOR_HEADERS: [&str; 2] = ["mercure-last-event-id", "last-event-id"];
+
 async fn stream_request(app: &App, parts: &Parts, access: &Access) -> Result<StreamRequest, Problem> {
     let parameters = Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
     Ok(StreamRequest {
@@ -81,7 +85,11 @@ async fn stream_request(app: &App, parts: &Parts, access: &Access) -> Result<Str
         until: None,
         format: Format::Plain,
         hello: false,
-        tells_cursor: true,
+        cursor_headers: if app.settings.older_mercure_revision {
+            &BOTH_CURSOR_HEADERS
+        } else {
+            &BOTH_CURSOR_HEADERS[..1]
+        },
     })
 }
 
@@ -106,7 +114,17 @@ async fn matchers(
         ));
     }
     let exact = parameters.values(&["match", "match_exact"]);
-    let matchers = streams::matchers(app, parts, &exact, &parameters.values(&["match_urlpattern"])).await?;
+    let patterns = parameters.values(&["match_urlpattern"]);
+    // The older revision: each is `*`, one topic or a URI Template.
+    let selectors = parameters.values(&["topic"]);
+    if !selectors.is_empty() && !app.settings.older_mercure_revision {
+        return Err(Problem::bad_request(
+            "topic",
+            "The parameter `topic` is of the older revision of the Mercure protocol, which this hub serves with \
+             `mercure_revisions = [\"1.0\", \"0.x\"]`: use `match`, or `match_urlpattern` for a pattern.",
+        ));
+    }
+    let matchers = streams::matchers(app, parts, &exact, &patterns, &selectors).await?;
     if !matchers.is_empty() {
         return Ok(matchers);
     }

@@ -211,7 +211,7 @@ fn stream_request(
         until: until(parameters)?,
         format: format(parameters)?,
         hello: parameters.switch("hello")?,
-        tells_cursor: false,
+        cursor_headers: &[],
     })
 }
 

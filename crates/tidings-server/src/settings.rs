@@ -19,6 +19,7 @@ use crate::{
 /// those of the hub's [`Validator`](tidings::Validator).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
 pub struct Settings {
     /// What `/stream` streams when the request names no topic. Default: nothing; such a request is
     /// answered with 400.
@@ -26,6 +27,10 @@ pub struct Settings {
     /// Whether subscribers without a credential receive public events. Default: yes; otherwise they
     /// are answered with 401. It has no effect on a hub without keys.
     pub anonymous_subscribers: bool,
+    /// Serves the older revision (0.x) of the Mercure protocol next to the current one: the parameter
+    /// `topic`, the parameter `authorization` and the cookie `mercureAuthorization`. Tokens of that
+    /// revision need an issuer of it. Default: no.
+    pub older_mercure_revision: bool,
     /// Which clients a hub without keys serves. Default: [`Keyless::Loopback`].
     pub keyless: Keyless,
     /// Web pages of these origins may read responses, with credentials. A hub without keys also
@@ -115,6 +120,7 @@ impl Default for Settings {
         Self {
             default_topics: Vec::new(),
             anonymous_subscribers: true,
+            older_mercure_revision: false,
             keyless: Keyless::Loopback,
             allow_origins: AllowedOrigins::default(),
             allow_hosts: AllowedHosts::Listed(HostNames::default()),

@@ -42,8 +42,8 @@ pub(crate) struct StreamRequest {
     pub(crate) format: Format,
     /// Begin with a `hello` notice, which names the connection.
     pub(crate) hello: bool,
-    /// Report in a header where the stream continues (the Mercure protocol, "Reconciliation").
-    pub(crate) tells_cursor: bool,
+    /// The headers that report where the stream continues (the Mercure protocol, "Reconciliation").
+    pub(crate) cursor_headers: &'static [&'static str],
 }
 
 /// Answers a subscription.
@@ -96,7 +96,7 @@ pub(crate) async fn open(
         return Ok(reject(app, parts, no_slot(app, reason)));
     }
     let mut headers = headers(app);
-    let tells_cursor = request.tells_cursor && request.start != Requested::Nothing;
+    let cursor_headers = if request.start == Requested::Nothing { &[][..] } else { request.cursor_headers };
     let matchers = if request.starts.is_empty() {
         Subscribe::new(request.matchers)
     } else {
@@ -132,8 +132,11 @@ pub(crate) async fn open(
         }
         Err(error) => return Err(error.into()),
     };
-    if tells_cursor {
-        headers.extend(resumed_from(&subscription));
+    if !cursor_headers.is_empty() {
+        let resumed = resumed_from(&subscription);
+        headers.extend(resumed.into_iter().flat_map(|id| {
+            cursor_headers.iter().map(move |name| (HeaderName::from_static(name), id.clone()))
+        }));
     }
     let end = subscription.end();
     let listed = match app.revocations.list(&access, issued, subscription.connection()) {
@@ -239,7 +242,7 @@ pub(crate) fn refused(app: &App, parts: &Parts, problem: Problem) -> Result<Resp
 /// The Mercure protocol, "Reconciliation": the id before the first event that is sent, `earliest`
 /// if there is none. Ids have no control characters, so their bytes can stand in a header as they
 /// are.
-fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)> {
+fn resumed_from(subscription: &Subscription) -> Option<HeaderValue> {
     let place = subscription.place();
     let is_before_all =
         Cursor::parse(place.as_str()).is_ok_and(|cursor| cursor.position == Position::BEFORE_ALL);
@@ -248,8 +251,7 @@ fn resumed_from(subscription: &Subscription) -> Option<(HeaderName, HeaderValue)
         None if is_before_all => "earliest",
         None => place.as_str(),
     };
-    let value = HeaderValue::from_bytes(id.as_bytes()).ok()?;
-    Some((HeaderName::from_static("mercure-last-event-id"), value))
+    HeaderValue::from_bytes(id.as_bytes()).ok()
 }
 
 /// The position after which a stream continues a finite read or a summary.

@@ -14,7 +14,10 @@ pub const COOKIE_NAME: &str = "__Secure-mercure_access_token";
 /// Cookies that are credentials on other servers: those of the Mercure protocol, in its older and
 /// its current revision. A hub that is configured to read others refuses these; all further ones
 /// belong to the application.
-pub const CREDENTIAL_COOKIES: [&str; 2] = ["mercureAuthorization", COOKIE_NAME];
+pub const CREDENTIAL_COOKIES: [&str; 2] = [OLDER_COOKIE, COOKIE_NAME];
+
+/// The cookie of the older revision of the Mercure protocol.
+const OLDER_COOKIE: &str = "mercureAuthorization";
 
 /// Prefixes with which browsers store a cookie from a secure origin only (RFC 6265bis, section
 /// 4.1.3).
@@ -69,25 +72,39 @@ impl CookieNames {
         Self([name].into_iter().chain(plain).collect())
     }
 
-    /// The credential and the name of its cookie. A cookie without a value was cleared by the
-    /// application. Two values for the hub would let a cookie of another path or domain decide whose
-    /// events a browser receives.
+    /// The credential and the name of its cookie.
     pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<(&str, &'a [u8])>, AuthError> {
-        let mut found = None;
-        for (name, value) in pairs(headers).filter(|(_, value)| !value.is_empty()) {
-            let Some(known) = self.0.iter().find(|known| known.as_bytes() == name) else { continue };
-            match found {
-                None => found = Some((known.as_str(), value)),
-                Some((_, other)) if other == value => {}
-                Some(_) => {
-                    return Err(AuthError::invalid_request(format!(
-                        "there are two credentials in cookies `{known}`: clear one of them, which may be of another path or domain"
-                    )));
-                }
+        single(headers, &self.0)
+    }
+}
+
+/// The token in the cookie of the older revision of the Mercure protocol.
+pub(super) fn of_older_revision(headers: &HeaderMap) -> Result<Option<&[u8]>, AuthError> {
+    Ok(single(headers, &[OLDER_COOKIE])?.map(|(_, value)| value))
+}
+
+/// The one value of these cookies, and the name of its cookie. A cookie without a value was cleared by
+/// the application. Two values for the hub would let a cookie of another path or domain decide whose
+/// events a browser receives.
+fn single<'h, 'n>(
+    headers: &'h HeaderMap,
+    names: &'n [impl AsRef<str>],
+) -> Result<Option<(&'n str, &'h [u8])>, AuthError> {
+    let mut found = None;
+    for (name, value) in pairs(headers).filter(|(_, value)| !value.is_empty()) {
+        let known = names.iter().map(AsRef::as_ref).find(|known: &&str| known.as_bytes() == name);
+        let Some(known) = known else { continue };
+        match found {
+            None => found = Some((known, value)),
+            Some((_, other)) if other == value => {}
+            Some(_) => {
+                return Err(AuthError::invalid_request(format!(
+                    "there are two credentials in cookies `{known}`: clear one of them, which may be of another path or domain"
+                )));
             }
         }
-        Ok(found)
     }
+    Ok(found)
 }
 
 /// Whether browsers reach this hub without TLS on their own machine.

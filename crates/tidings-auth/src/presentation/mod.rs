@@ -1,7 +1,8 @@
 //! Finds the credential in a request.
 //!
 //! A hub reads the header `Authorization`, the parameter `ticket` for tickets only, and one cookie,
-//! in this order; a weaker one is not looked at where there is a stronger one. Other servers read
+//! in this order; on request also where the older revision of the Mercure protocol has tokens. A
+//! weaker one is not looked at where there is a stronger one. Other servers read
 //! credentials elsewhere, and a client made for one of them must not be served as an anonymous one:
 //! private events would be missing silently. So the names of such parameters and cookies are a
 //! closed list, and a request with one of them is refused; its value is not read.
@@ -25,6 +26,23 @@ pub const CREDENTIAL_PARAMETERS: [&str; 4] = ["authorization", "access_token", "
 /// The query parameter for a ticket, which is short-lived and allows only to subscribe.
 pub const TICKET_PARAMETER: &str = "ticket";
 
+/// The query parameter in which the older revision of the Mercure protocol has tokens.
+const OLDER_PARAMETER: &str = "authorization";
+
+/// Where a request may present its credential.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub enum CredentialPlaces {
+    /// In the header `Authorization`, in the parameter `ticket`, and in the cookie of the
+    /// configuration.
+    #[default]
+    Current,
+    /// Also in the parameter `authorization` and in the cookie `mercureAuthorization`, as in the
+    /// older revision of the Mercure protocol, and tokens of that revision only. The header counts
+    /// first, then the parameter, then the cookies.
+    WithOlder,
+}
+
 /// Schemes that a reverse proxy may use for itself, and forward. They present no credential for a
 /// hub.
 const SCHEMES_OF_PROXIES: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
@@ -33,6 +51,9 @@ const SCHEMES_OF_PROXIES: [&str; 4] = ["Basic", "Digest", "Negotiate", "NTLM"];
 pub(crate) struct Presented<'a> {
     pub(crate) credential: Cow<'a, str>,
     pub(crate) place: CredentialPlace,
+    /// The name of a place in which only a token of the older revision of the Mercure protocol may
+    /// be.
+    pub(crate) older_only: Option<&'static str>,
 }
 
 /// The credential of a request, `None` without one.
@@ -40,10 +61,17 @@ pub(crate) fn find<'a>(
     headers: &'a HeaderMap,
     query: Option<&'a str>,
     cookies: &CookieNames,
+    places: CredentialPlaces,
 ) -> Result<Option<Presented<'a>>, AuthError> {
-    let presented = |credential: Cow<'a, str>, place| Ok(Some(Presented { credential, place }));
+    let presented =
+        |credential: Cow<'a, str>, place| Ok(Some(Presented { credential, place, older_only: None }));
+    let older = |credential: Cow<'a, str>, place, name| {
+        Ok(Some(Presented { credential, place, older_only: Some(name) }))
+    };
+    let with_older = places == CredentialPlaces::WithOlder;
     let in_header = in_header(headers)?;
-    match (in_header, foreign_parameter(query)) {
+    let foreign = foreign_parameter(query).filter(|name| !(with_older && *name == OLDER_PARAMETER));
+    match (in_header, foreign) {
         // RFC 6750, section 2: no more than one method per request.
         (Some(_), Some(name)) => {
             return Err(AuthError::invalid_request(format!(
@@ -55,12 +83,20 @@ pub(crate) fn find<'a>(
         (Some(credential), None) => return presented(credential.into(), CredentialPlace::Header),
         (None, None) => {}
     }
+    if with_older && let Some(token) = single_parameter(query, OLDER_PARAMETER)? {
+        checked(token.as_bytes(), "the parameter `authorization`")?;
+        return older(token, CredentialPlace::Parameter, "parameter `authorization`");
+    }
     if let Some(ticket) = in_ticket_parameter(query)? {
         return presented(ticket, CredentialPlace::Parameter);
     }
     if let Some((name, value)) = cookies.find(headers)? {
         let credential = checked(value, &format!("the cookie `{name}`"))?;
         return presented(credential.into(), CredentialPlace::Cookie);
+    }
+    if with_older && let Some(value) = cookies::of_older_revision(headers)? {
+        let credential = checked(value, "the cookie `mercureAuthorization`")?;
+        return older(credential.into(), CredentialPlace::Cookie, "cookie `mercureAuthorization`");
     }
     cookies::foreign(headers).map_or(Ok(None), |name| Err(misplaced(&format!("cookie `{name}`"))))
 }
@@ -76,7 +112,8 @@ pub fn refuse_in_url(query: Option<&str>) -> Result<(), AuthError> {
     foreign_parameter(query).map_or(Ok(()), |name| Err(misplaced(&format!("parameter `{name}`"))))
 }
 
-fn misplaced(place: &str) -> AuthError {
+/// The error for a credential in a place that is not read, such as "parameter `token`".
+pub(crate) fn misplaced(place: &str) -> AuthError {
     AuthError::Missing(format!(
         "this hub does not read a credential from the {place}: send it in the header `Authorization: Bearer …`"
     ))
@@ -101,17 +138,23 @@ fn foreign_parameter(query: Option<&str>) -> Option<&'static str> {
     parameters(query).find_map(|(name, _)| CREDENTIAL_PARAMETERS.into_iter().find(|known| *known == name))
 }
 
+/// The value of a parameter that may be given once, and not without a value.
+fn single_parameter<'a>(query: Option<&'a str>, wanted: &str) -> Result<Option<Cow<'a, str>>, AuthError> {
+    let mut values = parameters(query).filter(|(name, _)| name == wanted).map(|(_, value)| value);
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(AuthError::invalid_request(format!(
+            "the parameter `{wanted}` is given more than once: give it once"
+        )));
+    }
+    if value.is_empty() {
+        return Err(AuthError::invalid_request(format!("the parameter `{wanted}` is empty")));
+    }
+    Ok(Some(value))
+}
+
 fn in_ticket_parameter(query: Option<&str>) -> Result<Option<Cow<'_, str>>, AuthError> {
-    let mut tickets = parameters(query).filter(|(name, _)| name == TICKET_PARAMETER).map(|(_, value)| value);
-    let Some(ticket) = tickets.next() else { return Ok(None) };
-    if tickets.next().is_some() {
-        return Err(AuthError::invalid_request(
-            "the parameter `ticket` is given more than once: give it once",
-        ));
-    }
-    if ticket.is_empty() {
-        return Err(AuthError::invalid_request("the parameter `ticket` is empty"));
-    }
+    let Some(ticket) = single_parameter(query, TICKET_PARAMETER)? else { return Ok(None) };
     if !has_ticket_shape(&ticket) {
         return Err(misplaced("parameter `ticket` unless it is a ticket"));
     }

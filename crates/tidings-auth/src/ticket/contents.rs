@@ -124,7 +124,7 @@ impl Contents {
         let mut access =
             Access::new(Subject::Ticket(label.clone()), Grants::NONE, matchers.into_iter().collect())
                 .with_id(Some(self.id))
-                .until(self.expires_at, Vec::new());
+                .until(Some(self.expires_at), Vec::new());
         access.issued_at = Some(self.issued_at);
         access.label = label;
         access.limits.streams_max = self.streams_max;

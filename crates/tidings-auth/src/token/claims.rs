@@ -44,8 +44,15 @@ pub(super) fn named_issuer(encoded: &str) -> Option<String> {
     serde_json::from_slice::<Issued>(&json).ok().map(|issued| issued.iss)
 }
 
-/// The claims with the permissions of a token, in this and in the older revision of the Mercure
-/// protocol.
+/// Which claims with permissions a token has.
+#[derive(Clone, Copy)]
+pub(super) struct PermissionClaims {
+    /// `authorization_details`.
+    pub(super) details: bool,
+    /// `mercure`, of the older revision of the Mercure protocol, in either spelling.
+    pub(super) mercure: bool,
+}
+
 #[derive(Deserialize)]
 struct Revision {
     #[serde(default, deserialize_with = "presence")]
@@ -56,12 +63,19 @@ struct Revision {
     mercure_by_url: bool,
 }
 
+/// The permission claims of a token, valid or not. `None`: it has no claims that can be read.
+pub(super) fn permission_claims(encoded: &str) -> Option<PermissionClaims> {
+    let json = URL_SAFE_NO_PAD.decode(encoded).ok()?;
+    let revision: Revision = serde_json::from_slice(&json).ok()?;
+    Some(PermissionClaims {
+        details: revision.authorization_details,
+        mercure: revision.mercure || revision.mercure_by_url,
+    })
+}
+
 /// Whether a token, valid or not, has only the permissions claim of the older revision.
 pub(super) fn is_of_older_revision(encoded: &str) -> bool {
-    let json = URL_SAFE_NO_PAD.decode(encoded).unwrap_or_default();
-    serde_json::from_slice::<Revision>(&json).is_ok_and(|revision| {
-        (revision.mercure || revision.mercure_by_url) && !revision.authorization_details
-    })
+    permission_claims(encoded).is_some_and(|claims| claims.mercure && !claims.details)
 }
 
 pub(super) fn malformed() -> AuthError {
@@ -70,8 +84,8 @@ pub(super) fn malformed() -> AuthError {
 
 pub(super) fn older_revision() -> AuthError {
     AuthError::invalid_token(
-        "the token has no `authorization_details`: its claim `mercure` is that of an older revision of the Mercure protocol, \
-         which this hub does not read",
+        "the token has no `authorization_details`: its claim `mercure` is that of the older revision of the Mercure protocol, which this \
+         hub reads with `mercure_revisions = [\"1.0\", \"0.x\"]` and an [[issuer]] with `revision = \"0.x\"`",
     )
 }
 
@@ -115,6 +129,6 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
     }))
 }
 
-fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(super) fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     seconds(deserializer).map(Some)
 }

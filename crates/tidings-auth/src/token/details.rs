@@ -13,7 +13,7 @@ pub(crate) const DETAIL_TYPE: &str = "https://mercure.rocks/authorization-detail
 
 /// Most topics that the details of one token may name together. A token with more is answered with
 /// 401 `invalid_token`.
-const GRANTS_MAX: usize = 1_000;
+pub(super) const GRANTS_MAX: usize = 1_000;
 
 /// The combined permissions of all details of a token.
 #[derive(Default, Debug)]

@@ -31,12 +31,19 @@ impl Header {
     // issuer. RFC 7515, section 4.1.11: a critical extension that is not supported makes the token
     // invalid; none is supported.
     pub(super) fn check(&self) -> Result<(), AuthError> {
-        let is_access_token = self.typ.as_deref().is_some_and(|typ| {
-            typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
-        });
-        if !is_access_token {
+        if !self.is_access_token() {
             return Err(AuthError::invalid_token("the `typ` of the token is not `at+jwt`"));
         }
+        self.refuse_extensions()
+    }
+
+    pub(super) fn is_access_token(&self) -> bool {
+        self.typ.as_deref().is_some_and(|typ| {
+            typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
+        })
+    }
+
+    pub(super) fn refuse_extensions(&self) -> Result<(), AuthError> {
         if self.crit || self.b64 {
             return Err(AuthError::invalid_token("the token has critical extensions that are not supported"));
         }

@@ -12,7 +12,7 @@ use super::{
     details,
     header::Header,
     jwks,
-    key::VerificationKey,
+    key::{VerificationKey, key_of, keys_for},
     parts::Parts,
     remote::{KeyWait, RemoteKeys},
 };
@@ -110,7 +110,7 @@ impl Issuer {
         let subject = Subject::Token(claims.sub.as_deref().map(Into::into));
         let access = Access::new(subject, permissions.publish, permissions.subscribe);
         let mut access =
-            access.of_issuer(&self.name).with_id(claims.jti).until(claims.exp, permissions.details);
+            access.of_issuer(&self.name).with_id(claims.jti).until(Some(claims.exp), permissions.details);
         access.issued_at = claims.iat;
         access.limits.stream_lifetime_secs_max = self.stream_lifetime_secs_max;
         Ok(access)
@@ -121,7 +121,7 @@ impl Issuer {
         let remote = self.remote.as_ref()?;
         let fetched = remote.current();
         let lacks_key = match &header.kid {
-            Some(kid) => self.key_of(kid, fetched.as_deref()).is_none(),
+            Some(kid) => key_of(&self.keys, fetched.as_deref(), kid).is_none(),
             None => fetched.is_none(),
         };
         lacks_key.then(|| remote.wait(capacity))?
@@ -135,7 +135,7 @@ impl Issuer {
         let fetched = remote.as_ref().and_then(Option::as_deref);
         let mut reason = "the issuer has no key with the `kid` of the token";
         let mut tried = 0;
-        for key in self.keys(header, fetched) {
+        for key in keys_for(&self.keys, fetched, header.kid.as_deref()) {
             let Some(algorithm) = key.algorithm(&header.alg) else {
                 if tried == 0 {
                     reason = "the `alg` of the token is not one that this hub accepts";
@@ -161,32 +161,6 @@ impl Issuer {
         Err(AuthError::invalid_token(reason))
     }
 
-    /// The keys that may verify a token with this header, those of the configuration first: with a
-    /// `kid`, the one key of this id, or if there is none, those that the configuration gives no id;
-    /// without one, all.
-    fn keys<'a>(
-        &'a self,
-        header: &Header,
-        fetched: Option<&'a [VerificationKey]>,
-    ) -> Vec<&'a VerificationKey> {
-        match &header.kid {
-            None => self.keys.iter().chain(fetched.unwrap_or_default()).collect(),
-            Some(kid) => match self.key_of(kid, fetched) {
-                Some(key) => vec![key],
-                None => self.keys.iter().filter(|key| key.kid().is_none()).collect(),
-            },
-        }
-    }
-
-    /// The one key of this id.
-    fn key_of<'a>(
-        &'a self,
-        kid: &str,
-        fetched: Option<&'a [VerificationKey]>,
-    ) -> Option<&'a VerificationKey> {
-        self.keys.iter().chain(fetched.unwrap_or_default()).find(|key| key.kid() == Some(kid))
-    }
-
     // RFC 9068, section 4, and RFC 7519, section 4.1.
     fn check(&self, claims: &Claims, now_unix_secs: u64) -> Result<(), AuthError> {
         if claims.iss != *self.name {
@@ -196,23 +170,29 @@ impl Issuer {
             return Err(AuthError::invalid_token("the `aud` of the token does not name this hub"));
         }
         if now_unix_secs >= claims.exp {
-            return Err(AuthError::Expired("the token has expired".to_owned()));
+            return Err(expired());
         }
-        if claims
-            .nbf
-            .is_some_and(|not_before| now_unix_secs.saturating_add(NOT_BEFORE_LEEWAY_SECS) < not_before)
-        {
-            return Err(AuthError::invalid_token("the token is not valid yet"));
-        }
-        Ok(())
+        check_not_before(claims.nbf, now_unix_secs)
     }
+}
+
+pub(super) fn expired() -> AuthError {
+    AuthError::Expired("the token has expired".to_owned())
+}
+
+pub(super) fn check_not_before(not_before: Option<u64>, now_unix_secs: u64) -> Result<(), AuthError> {
+    let tolerated = now_unix_secs.saturating_add(NOT_BEFORE_LEEWAY_SECS);
+    if not_before.is_some_and(|not_before| tolerated < not_before) {
+        return Err(AuthError::invalid_token("the token is not valid yet"));
+    }
+    Ok(())
 }
 
 pub(super) fn refuse(issuer: &str, field: &str, reason: impl Into<String>) -> ConfigError {
     ConfigError::new(format!("issuer.{}.{field}", issuer.escape_debug()), reason)
 }
 
-fn configured_keys(config: &IssuerConfig) -> Result<Vec<VerificationKey>, ConfigError> {
+pub(super) fn configured_keys(config: &IssuerConfig) -> Result<Vec<VerificationKey>, ConfigError> {
     let refuse = |field, reason: String| refuse(&config.issuer, field, reason);
     if config.keys.len() > ISSUER_KEYS_MAX {
         return Err(refuse(

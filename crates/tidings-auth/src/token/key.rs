@@ -78,6 +78,31 @@ impl VerificationKey {
     }
 }
 
+/// The keys that may verify a token, those of the configuration first: with a `kid`, the one key of
+/// this id, or if there is none, those that the configuration gives no id; without one, all.
+pub(super) fn keys_for<'a>(
+    configured: &'a [VerificationKey],
+    fetched: Option<&'a [VerificationKey]>,
+    kid: Option<&str>,
+) -> Vec<&'a VerificationKey> {
+    match kid {
+        None => configured.iter().chain(fetched.unwrap_or_default()).collect(),
+        Some(kid) => match key_of(configured, fetched, kid) {
+            Some(key) => vec![key],
+            None => configured.iter().filter(|key| key.kid().is_none()).collect(),
+        },
+    }
+}
+
+/// The one key of this id.
+pub(super) fn key_of<'a>(
+    configured: &'a [VerificationKey],
+    fetched: Option<&'a [VerificationKey]>,
+    kid: &str,
+) -> Option<&'a VerificationKey> {
+    configured.iter().chain(fetched.unwrap_or_default()).find(|key| key.kid() == Some(kid))
+}
+
 /// Omits the key, which may be a shared secret.
 impl fmt::Debug for VerificationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -9,6 +9,7 @@
 //! - [`issuer`]: an issuer and its check of a token.
 //! - [`key`]: a key and its algorithms. [`jwks`]: keys that an issuer publishes. [`remote`]: those
 //!   that are fetched.
+//! - [`older`]: tokens of the older revision of the Mercure protocol, and their issuers.
 //! - [`parts`], [`header`], [`claims`], [`details`]: the parts of a token. [`bounds`]: what of its permissions
 //!   remains.
 
@@ -19,6 +20,7 @@ mod header;
 mod issuer;
 mod jwks;
 mod key;
+mod older;
 mod parts;
 mod remote;
 
@@ -27,16 +29,18 @@ use std::{collections::HashMap, sync::Arc};
 use tidings_topic::Validator;
 use tokio::sync::Semaphore;
 
-use crate::{Access, AuthConfig, AuthError, ConfigError};
+use crate::{Access, AuthConfig, AuthError, ConfigError, MercureRevision};
 
 pub(crate) use details::DETAIL_TYPE;
 pub use issuer::{ISSUER_KEYS_MAX, REFRESH_SECS_MAX};
 pub use jwks::{JWKS_BYTES_MAX, JWKS_KEYS_MAX, JwksError};
 pub(crate) use key::signing_key;
+pub use older::OLDER_KEYS_MAX;
 pub use remote::{Fetching, KeyWait, RemoteKeys};
 
 use header::Header;
 use issuer::Issuer;
+use older::OlderIssuer;
 use parts::Parts;
 use remote::waiting_capacity;
 
@@ -51,14 +55,16 @@ pub(crate) fn has_token_shape(credential: &str) -> bool {
 /// The issuers whose tokens are accepted. Cloning is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Issuers {
-    all: Arc<[Issuer]>,
+    /// Those of the current revision of the Mercure protocol.
+    current: Arc<[Issuer]>,
+    older: Arc<[OlderIssuer]>,
     waiting: Arc<Semaphore>,
 }
 
 impl Default for Issuers {
     /// None.
     fn default() -> Self {
-        Self { all: Arc::default(), waiting: waiting_capacity() }
+        Self { current: Arc::default(), older: Arc::default(), waiting: waiting_capacity() }
     }
 }
 
@@ -69,8 +75,18 @@ impl Issuers {
             let reason = format!("there are {} issuers; the limit is {ISSUERS_MAX}", configs.len());
             return Err(ConfigError::new("issuer", reason));
         }
-        let issuers =
-            configs.iter().map(|config| Issuer::new(config, validator)).collect::<Result<Arc<_>, _>>()?;
+        let of = |revision| configs.iter().filter(move |config| config.revision == revision);
+        let current = of(MercureRevision::Current).map(|config| Issuer::new(config, validator));
+        let current = current.collect::<Result<Arc<_>, _>>()?;
+        let older = of(MercureRevision::Older).map(|config| OlderIssuer::new(config, validator));
+        let older = older.collect::<Result<Arc<_>, _>>()?;
+        let older_keys: usize = of(MercureRevision::Older).map(|config| config.keys.len()).sum();
+        if older_keys > OLDER_KEYS_MAX {
+            let reason = format!(
+                "has {older_keys} keys with `revision = \"0.x\"`; the limit is {OLDER_KEYS_MAX}, because each may be tried for a token"
+            );
+            return Err(ConfigError::new("issuer", reason));
+        }
         // The holder of a secret can make tokens, so it belongs to one issuer.
         let mut owners: HashMap<&str, &str> = HashMap::new();
         for (index, issuer) in configs.iter().enumerate() {
@@ -93,22 +109,30 @@ impl Issuers {
                 }
             }
         }
-        Ok(Self { all: issuers, waiting: waiting_capacity() })
+        Ok(Self { current, older, waiting: waiting_capacity() })
     }
 
     /// What this token allows at this time.
     pub(crate) fn verify(&self, token: &str, now_unix_secs: u64) -> Result<Access, AuthError> {
-        if self.all.is_empty() {
+        if self.current.is_empty() && self.older.is_empty() {
             return Err(AuthError::invalid_token("this hub accepts no tokens: no issuer is configured"));
         }
         let parts =
             Parts::of(token).ok_or_else(|| AuthError::invalid_token("the token is not a JSON Web Token"))?;
+        if !self.older.is_empty() && older::is_older(parts) {
+            return older::verify(&self.older, parts, now_unix_secs);
+        }
         let verified =
             self.select(parts).and_then(|(issuer, header)| issuer.verify(parts, &header, now_unix_secs));
         verified.map_err(|error| {
             // The most helpful error, whichever was found first.
             if claims::is_of_older_revision(parts.claims) { claims::older_revision() } else { error }
         })
+    }
+
+    /// Whether a token, valid or not, is of the older revision of the Mercure protocol.
+    pub(crate) fn is_older(token: &str) -> bool {
+        Parts::of(token).is_some_and(older::is_older)
     }
 
     /// The fetch that this token should wait for before it is verified: its issuer has no key for it
@@ -120,7 +144,7 @@ impl Issuers {
 
     /// The keys that have to be fetched.
     pub(crate) fn remote_keys(&self) -> impl Iterator<Item = &RemoteKeys> {
-        self.all.iter().filter_map(Issuer::remote_keys)
+        self.current.iter().filter_map(Issuer::remote_keys)
     }
 
     /// The issuer that a token names, and its header.
@@ -130,7 +154,7 @@ impl Issuers {
         })?;
         header.check()?;
         let named = claims::named_issuer(parts.claims).ok_or_else(claims::malformed)?;
-        let issuer = self.all.iter().find(|issuer| issuer.name() == named).ok_or_else(|| {
+        let issuer = self.current.iter().find(|issuer| issuer.name() == named).ok_or_else(|| {
             AuthError::invalid_token("the `iss` of the token is not an issuer that this hub trusts")
         })?;
         Ok((issuer, header))

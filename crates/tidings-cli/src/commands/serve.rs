@@ -259,6 +259,7 @@ fn server_settings(config: &ServeConfig, default_topics: Vec<Matcher>) -> Settin
     let mut settings = Settings::default();
     settings.default_topics = default_topics;
     settings.anonymous_subscribers = config.anonymous;
+    settings.older_mercure_revision = config.serves_older_mercure_revision();
     settings.keyless = if config.no_auth { Keyless::Anywhere } else { Keyless::Loopback };
     settings.allow_origins = config.allow_origins.clone().into();
     settings.allow_hosts = config.hosts();

@@ -9,7 +9,8 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tidings_auth::{
-    Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, IssuerKeyConfig, NewToken, SigningKey, inspect, mint,
+    Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, IssuerKeyConfig, MercureRevision, NewToken, SigningKey,
+    inspect, mint,
 };
 use tidings_server::connections_for_file_limit;
 
@@ -176,14 +177,20 @@ impl New {
         if issuers.is_empty() {
             return Err(refuse("has no [[issuer]], so its hub accepts no tokens"));
         }
-        match &self.issuer {
+        let issuer = match &self.issuer {
             Some(name) => issuers
                 .into_iter()
                 .find(|issuer| issuer.issuer == *name)
                 .ok_or_else(|| refuse("has no [[issuer]] with the `iss` of --issuer")),
             None if issuers.len() > 1 => Err(refuse("has several issuers: choose one with --issuer")),
             None => Ok(issuers.remove(0)),
+        }?;
+        if issuer.revision != MercureRevision::Current {
+            return Err(refuse(
+                "has this [[issuer]] for tokens of revision 0.x: those are made by the library of the application",
+            ));
         }
+        Ok(issuer)
     }
 
     /// The key of an issuer that --kid selects, or its first one. A key that the file does not have

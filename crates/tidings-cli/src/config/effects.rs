@@ -11,7 +11,7 @@
 
 use std::{collections::HashSet, path::Path};
 
-use tidings_auth::CookieName;
+use tidings_auth::{CookieName, MercureRevision};
 use tidings_server::{AllowedHosts, ClientAddressSource};
 
 use super::{Listen, ServeConfig, layers::SettingFlags};
@@ -33,6 +33,15 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
     if !config.has_credentials() && config.auth.cookie_name != CookieName::default() {
         let reason = "there is no key, no issuer and no ticket secret, so the hub reads no credential: add one of them, or remove the setting";
         return Err(config.refuse("cookie_name", reason));
+    }
+    let is_older = |issuer: &&tidings_auth::IssuerConfig| issuer.revision == MercureRevision::Older;
+    if let Some(issuer) = config.auth.issuers.iter().find(is_older)
+        && !config.serves_older_mercure_revision()
+    {
+        return Err(Failure::usage(format!(
+            "[[issuer]] `{}` has `revision = \"0.x\"`, and the hub does not serve that revision: set mercure_revisions = [\"1.0\", \"0.x\"]",
+            issuer.issuer.escape_debug()
+        )));
     }
     // Where anonymous clients may not subscribe, a key without grants is how to receive public
     // events.

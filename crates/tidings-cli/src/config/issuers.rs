@@ -6,7 +6,9 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, Serialize};
-use tidings_auth::{Algorithm, IssuerConfig, IssuerKeyConfig, JWKS_BYTES_MAX, JwksUrl, MatcherText};
+use tidings_auth::{
+    Algorithm, IssuerConfig, IssuerKeyConfig, JWKS_BYTES_MAX, JwksUrl, MatcherText, MercureRevision,
+};
 
 use super::secret_source::{SecretSource, parse, read_file, table};
 use crate::failure::Failure;
@@ -30,6 +32,8 @@ pub(super) struct IssuerTable {
 #[serde(deny_unknown_fields)]
 struct IssuerFields {
     iss: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<MercureRevision>,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     audience: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -102,6 +106,11 @@ impl IssuerTable {
             let reason = "`kid` is that of a secret or public key of the same table, and there is none";
             return Err(Failure::usage(format!("{place}: {reason}")));
         }
+        if self.is_older() && self.has_audience() {
+            let reason =
+                "`audience` has no effect on tokens of revision 0.x, which any hub accepts: remove it";
+            return Err(Failure::usage(format!("{place}: {reason}")));
+        }
         let given = [
             ("allow_http", allow_http.is_some()),
             ("allow_private", allow_private.is_some()),
@@ -125,12 +134,17 @@ impl IssuerTable {
         !self.fields.audience.is_empty()
     }
 
+    /// Whether its tokens are of the older revision of the Mercure protocol.
+    fn is_older(&self) -> bool {
+        self.fields.revision == Some(MercureRevision::Older)
+    }
+
     /// The issuer with its keys read. `own_urls` are its audiences unless it names others.
     pub(super) fn config(&self, folder: &Path, own_urls: &[String]) -> Result<IssuerConfig, Failure> {
         let fields = self.fields.clone();
         let place = format!("[[issuer]] `{}`", fields.iss.escape_debug());
         let audiences = if fields.audience.is_empty() { own_urls.to_vec() } else { fields.audience };
-        if audiences.is_empty() {
+        if audiences.is_empty() && !self.is_older() {
             return Err(Failure::usage(format!(
                 "{place} needs `audience`, or the hub needs `public_url`, which is then the audience of its tokens"
             )));
@@ -158,6 +172,7 @@ impl IssuerTable {
         let everything = IssuerConfig::default();
         Ok(IssuerConfig {
             issuer: fields.iss,
+            revision: fields.revision.unwrap_or_default(),
             audiences,
             algorithms: fields.algorithms,
             keys: keys.collect::<Result<_, Failure>>()?,
@@ -232,6 +247,13 @@ mod tests {
     }
 
     #[test]
+    fn an_issuer_of_the_older_revision_needs_no_audience() {
+        let older = read(&format!("iss = \"symfony\"\nrevision = \"0.x\"\nsecret = \"{SECRET}\"")).unwrap();
+        assert_eq!(older.config(Path::new("."), &[]).unwrap().revision, MercureRevision::Older);
+        assert_eq!(config("secret = \"a\"").revision, MercureRevision::Current);
+    }
+
+    #[test]
     fn an_issuer_may_publish_its_keys() {
         let defaults = config("jwks_url = \"https://issuer.example/jwks\"").jwks_url.unwrap();
         assert_eq!((defaults.refresh_secs, defaults.refresh_secs_min), (600, 30));
@@ -281,6 +303,11 @@ mod tests {
             ("secret = \"4711\"\naudience = 1", "`audience` must be a string or a list of strings"),
             ("secret = \"4711\"\nstream_lifetime_secs_max = 0", "nonzero"),
             ("secret = \"4711\"\nrefresh_secs = 60", "`refresh_secs` has no effect without `jwks_url`"),
+            ("secret = \"4711\"\nrevision = \"0.9\"", "`0.9` is not a revision of the Mercure protocol"),
+            (
+                "secret = \"4711\"\nrevision = \"0.x\"\naudience = \"b\"",
+                "`audience` has no effect on tokens of revision 0.x",
+            ),
             ("secret = \"4711\"\nallow_private = true", "`allow_private` has no effect without `jwks_url`"),
             ("kid = \"1\"", "`kid` is that of a secret"),
             ("key = 1", "[[issuer.key]]"),

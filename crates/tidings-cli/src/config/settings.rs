@@ -211,6 +211,16 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Cookie in which browsers may send a credential; with a public URL of http://localhost also the name without __Secure- or __Host-",
         Is("__Secure-mercure_access_token"),
     ),
+    Setting {
+        default: Is("1.0"),
+        ..texts(
+            "mercure_revisions",
+            "REVISION",
+            ACCESS,
+            "Revisions of the Mercure protocol that are served: 1.0, which always is, and 0.x, for clients of hubs before 1.0, whose tokens \
+             are checked less (docs/move-from/mercure.md); repeatable",
+        )
+    },
     text(
         "authorize",
         "URL",

@@ -22,6 +22,11 @@ public_key_file = "issuer.pem"  # or secret, secret_env, secret_file, jwks_file,
 kid = "2026-12"                 # tokens name it in their header; without it, the key is for every other kid
 public_key_file = "next.pem"
 
+[[issuer]]                      # with mercure_revisions = ["1.0", "0.x"]
+iss = "symfony"                 # only a name: tokens of that revision state none that counts
+revision = "0.x"
+secret_env = "MERCURE_JWT_SECRET"
+
 [[ticket_secret]]               # accept tickets, and make them at /tickets
 id = "2026-11"                  # `tidings ticket secret` generates one
 secret_file = "ticket_secret"   # or secret, secret_env

@@ -134,7 +134,7 @@ async fn stream_request(
         until: native::until(parameters)?,
         format: native::format(parameters)?,
         hello: parameters.switch("hello")?,
-        tells_cursor: false,
+        cursor_headers: &[],
     };
     Ok((access, request))
 }
