@@ -53,7 +53,7 @@ test-python: # The Python client; what pytest says is shown at its end
 	status=$$?; cat $(CACHE)/pytest.log; exit $$status
 
 test-node: # Everything that `node --test` runs
-	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients stories adopt examples site operate ../clients/node/test/*.test.mjs ../clients/js/test/*.test.mjs
+	cd tests && node --test --test-concurrency=2 --test-reporter=spec browser clients conformance stories adopt examples site operate ../clients/node/test/*.test.mjs ../clients/js/test/*.test.mjs
 
 check: ## Quick checks while working: formatting, clippy and the Rust tests; needs only Rust and Node, and names the tests that it skips
 	$(CARGO) fmt --all --check

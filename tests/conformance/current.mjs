@@ -1,0 +1,493 @@
+// The checks of the current revision (1.0). A number is that of a requirement; several checks may share one.
+
+import { randomUUID } from 'node:crypto';
+import { NotOffered, expect, expectStatus, sign } from './target.mjs';
+
+const HUB_PATH = (target) => new URL(target.url).pathname;
+
+/** Expects this status for every one of these queries. */
+async function refusesQueries(target, queries) {
+  for (const query of queries) expectStatus(await target.ask('GET', query), 400);
+}
+
+async function refusesForms(target, status, forms) {
+  for (const form of forms) expectStatus(await target.post(form), status);
+}
+
+/** Expects that this token is no valid one, as RFC 6750 says it. */
+async function refusesToken(target, token, why) {
+  const response = await target.post({ topic: target.topic() }, { token });
+  expect(response.status === 401, `${why}: ${response.status} instead of 401`);
+  const challenge = response.headers.get('www-authenticate') ?? '';
+  expect(/^Bearer\b.*error="?invalid_token"?/i.test(challenge), `${why}: WWW-Authenticate is ${JSON.stringify(challenge)}`);
+}
+
+async function acceptsToken(target, token, topic) {
+  expectStatus(await target.post({ topic }, { token }), 200);
+}
+
+export const CURRENT = [
+  {
+    number: 1,
+    level: 'may',
+    title: 'QUERY with a form subscribes, as GET does',
+    async run(target) {
+      const topic = target.topic();
+      const response = await target.ask('QUERY', '', { body: { match: topic } });
+      if ([404, 405, 501].includes(response.status)) throw new NotOffered('QUERY');
+      const stream = await target.subscribe('', { method: 'QUERY', body: { match: topic } });
+      await target.publish({ topic, data: 'hello' });
+      await stream.expectData('hello');
+    },
+  },
+  {
+    number: 2,
+    level: 'must',
+    title: 'a parameter that begins with `match`, in any case, and is no matcher type is refused',
+    run: (target) => refusesQueries(target, ['Match=a', 'match=a&matchRegexp=b', 'MATCH_EXACT=a', 'match_=a', 'matches=a']),
+  },
+  {
+    number: 3,
+    level: 'must',
+    title: 'a matcher with control characters, invalid UTF-8 or an invalid pattern is refused',
+    run: (target) => refusesQueries(target, ['match=a%00', 'match=a%0A', 'match=a%7F', 'match=a%C2%85', 'match=%ff', 'match_urlpattern=/(']),
+  },
+  {
+    number: 4,
+    level: 'should',
+    title: 'the number of matchers is limited',
+    async run(target) {
+      const response = await target.ask('GET', Array.from({ length: 2_000 }, (_, index) => `match=${index}`).join('&'));
+      expectStatus(response, 400);
+    },
+  },
+  {
+    number: 5,
+    level: 'must',
+    title: 'a subscriber receives what at least one of its matchers matches, once',
+    async run(target) {
+      const [a, b, c] = [target.topic('a'), target.topic('b'), target.topic('c')];
+      const stream = await target.subscribe([['match', a], ['match_exact', b], ['match_urlpattern', b]]);
+      for (const topic of [a, c, b]) await target.publish({ topic, data: topic });
+      await target.publish({ topic: a, data: 'last' });
+      await stream.expectData(a, b, 'last');
+    },
+  },
+  {
+    number: 6,
+    level: 'must',
+    title: 'every field of an event reaches the subscriber, and every event has an id',
+    async run(target) {
+      const topic = target.topic();
+      const stream = await target.subscribe({ match: topic });
+      const id = `urn:uuid:${randomUUID()}`;
+      await target.publish({ topic, id, type: 'note', retry: '5000', data: 'hello' });
+      await target.publish({ topic, data: 'without' });
+      const [event, without] = [await stream.next(), await stream.next()];
+      expect(event?.id === id && event.type === 'note' && event.data === 'hello' && event.retry === '5000', `received ${JSON.stringify(event)}`);
+      expect(without?.id && without.type === 'message', `received ${JSON.stringify(without)}`);
+    },
+  },
+  {
+    number: 7,
+    level: 'must',
+    title: 'a private event reaches only subscribers that are authorized',
+    async run(target) {
+      const [mine, other] = [target.topic('mine'), target.topic('other')];
+      const matchers = [['match', mine], ['match', other]];
+      const entitled = await target.subscribe(matchers, { token: target.token({ subscribe: [mine] }) });
+      for (const [topic, data] of [[other, 'of others'], [mine, 'mine']]) await target.publish({ topic, data, private: 'on' });
+      await target.publish({ topic: mine, data: 'public' });
+      await entitled.expectData('mine', 'public');
+    },
+  },
+  {
+    number: 7,
+    level: 'may',
+    title: 'an anonymous subscriber receives public events only',
+    async run(target) {
+      const topic = target.topic();
+      const response = await target.ask('GET', { match: topic });
+      if (response.status === 401) throw new NotOffered('anonymous subscribers');
+      const stream = await target.subscribe({ match: topic });
+      await target.publish({ topic, data: 'private', private: 'on' });
+      await target.publish({ topic, data: 'public' });
+      await stream.expectData('public');
+    },
+  },
+  {
+    number: 9,
+    level: 'must',
+    title: 'an origin that is not allowed may not send credentials',
+    async run(target) {
+      const response = await target.ask('GET', { match: 'a' }, { headers: { Origin: 'https://elsewhere.example' } });
+      const [origin, credentials] = ['origin', 'credentials'].map((name) => response.headers.get(`access-control-allow-${name}`));
+      expect(credentials !== 'true' || origin === null, `Access-Control-Allow-Origin is ${origin}, with credentials`);
+    },
+  },
+  {
+    number: 10,
+    level: 'must',
+    title: '`*` matches every topic, in every matcher type',
+    async run(target) {
+      const topic = target.topic();
+      for (const name of ['match', 'match_exact', 'match_urlpattern']) {
+        const stream = await target.subscribe([[name, '*']]);
+        await target.publish({ topic, data: name });
+        for (;;) if ((await stream.data()) === name) break;
+      }
+    },
+  },
+  {
+    number: 11,
+    level: 'must',
+    title: 'an exact matcher compares bytes: nothing is resolved or normalized',
+    async run(target) {
+      const topic = target.topic('é');
+      const stream = await target.subscribe({ match: topic });
+      for (const other of [topic.replace('https', 'HTTPS'), topic.replace('.example', '.example:443'), topic.replace('é', 'e\u0301'), encodeURI(topic)]) {
+        await target.publish({ topic: other, data: other });
+      }
+      await target.publish({ topic, data: 'exact' });
+      await stream.expectData('exact');
+    },
+  },
+  {
+    number: 12,
+    level: 'must',
+    title: 'a URL Pattern is matched by the rules of the WHATWG, relative to the hub, and case-sensitively',
+    async run(target) {
+      const topic = target.topic();
+      const absolute = await target.subscribe({ match_urlpattern: `${topic}rooms/:id` });
+      const relative = await target.subscribe({ match_urlpattern: `/${topic.slice(8).replaceAll('/', '-')}/:id` });
+      for (const other of ['rooms/1/2', 'Rooms/1', 'rooms']) await target.publish({ topic: topic + other, data: other });
+      await target.publish({ topic: 'http://[not a URL', data: 'no URL' });
+      await target.publish({ topic: `${topic}rooms/1`, data: 'matches' });
+      await absolute.expectData('matches');
+      await target.publish({ topic: `/${topic.slice(8).replaceAll('/', '-')}/1`, data: 'relative' });
+      await relative.expectData('relative');
+    },
+  },
+  {
+    number: 13,
+    level: 'must',
+    title: 'an event needs a topic; with several it is dispatched if any of them matches',
+    async run(target) {
+      await refusesForms(target, 400, [{ data: 'no topic' }, '']);
+      const [canonical, alternate] = [target.topic('a'), target.topic('b')];
+      const stream = await target.subscribe({ match: alternate });
+      await target.publish([['topic', canonical], ['topic', alternate], ['data', 'both']]);
+      await stream.expectData('both');
+    },
+  },
+  {
+    number: 14,
+    level: 'must',
+    title: 'no topic is `*`, has control characters, or is in the namespace of the hub, in any spelling',
+    run: (target) => {
+      const path = HUB_PATH(target);
+      const encoded = path.replace(/[a-z]$/, (letter) => `%${letter.charCodeAt(0).toString(16)}`);
+      const topics = ['*', 'a\u0000', 'a\n', 'a\u0085', path, `${path}/x`, `https://elsewhere.example${path}/x`, `/x/..${path}`, encoded];
+      return refusesForms(target, 400, topics.map((topic) => ({ topic })));
+    },
+  },
+  {
+    number: 15,
+    level: 'must',
+    title: 'data is split at CR, LF and CRLF',
+    async run(target) {
+      const topic = target.topic();
+      const stream = await target.subscribe({ match: topic });
+      await target.publish({ topic, data: 'a\nb\rc\r\nd' });
+      await target.publish({ topic, data: 'x\nid: forged\n\ndata: forged' });
+      await stream.expectData('a\nb\nc\nd', 'x\nid: forged\n\ndata: forged');
+    },
+  },
+  {
+    number: 16,
+    level: 'must',
+    title: '`private` counts when it is present, whatever its value',
+    async run(target) {
+      const topic = target.topic();
+      const stream = await target.subscribe({ match: topic }, { token: target.token({ subscribe: [target.topic('other')] }) });
+      for (const value of ['', 'on', 'false', '0']) await target.publish({ topic, data: `private ${value}`, private: value });
+      await target.publish({ topic, data: 'public' });
+      await stream.expectData('public');
+    },
+  },
+  {
+    number: 17,
+    level: 'must',
+    title: 'an id does not begin with `#`, is not `earliest`, and has no control characters',
+    run: (target) => refusesForms(target, 400, ['#a', 'earliest', 'a\n', 'a\u0000', 'a\u0085', 'a\u200b'].map((id) => ({ topic: target.topic(), id }))),
+  },
+  {
+    number: 18,
+    level: 'must',
+    title: 'a type is not `mercure` and has no control characters; `retry` is digits',
+    run: (target) => refusesForms(target, 400, [{ type: 'mercure' }, { type: 'a\n' }, { type: 'a\u0000' }, { retry: 'soon' }, { retry: '-1' }, { retry: '1.5' }].map((field) => ({ topic: target.topic(), ...field }))),
+  },
+  {
+    number: 19,
+    level: 'must',
+    title: 'unknown fields of a publication are ignored',
+    run: (target) => target.publish({ topic: target.topic(), unknown: '1', data: 'hello' }),
+  },
+  {
+    number: 20,
+    level: 'must',
+    title: 'a publication is answered 200 with its id, as text in UTF-8',
+    async run(target) {
+      const id = `urn:uuid:${randomUUID()}`;
+      const given = await target.post({ topic: target.topic(), id });
+      expectStatus(given, 200);
+      const generated = await target.publish({ topic: target.topic() });
+      expect(/^text\/plain; *charset=utf-8$/i.test(given.headers.get('content-type') ?? ''), `the Content-Type is ${given.headers.get('content-type')}`);
+      expect(generated !== '' && !/\s/.test(generated), `the generated id is ${JSON.stringify(generated)}`);
+    },
+  },
+  {
+    number: 21,
+    level: 'should',
+    title: 'the number of topics of an event is limited, and more are answered 413',
+    async run(target) {
+      const topics = Array.from({ length: 5_000 }, (_, index) => ['topic', `https://topics.example/${index}`]);
+      expectStatus(await target.post(topics), 413);
+    },
+  },
+  {
+    number: 22,
+    level: 'must',
+    title: 'a token has the type `at+jwt`, in any case, with or without `application/`',
+    async run(target) {
+      const topic = target.topic();
+      for (const typ of ['AT+JWT', 'application/at+jwt']) await acceptsToken(target, target.token({ publish: [topic], header: { typ } }), topic);
+      for (const typ of ['JWT', undefined, 'at+jwt; a=b']) await refusesToken(target, target.token({ publish: ['*'], header: { typ } }), `typ ${typ}`);
+    },
+  },
+  {
+    number: 23,
+    level: 'must',
+    title: 'the algorithm is one that the operator allowed, never `none`',
+    async run(target) {
+      const claims = target.claims([target.detail(['publish'], ['*'])]);
+      await refusesToken(target, `${sign(target.header({ alg: 'none' }), claims, target.secret).split('.').slice(0, 2).join('.')}.`, 'alg none');
+      for (const alg of ['none', 'None', 'RS256', 'hs256']) await refusesToken(target, sign(target.header({ alg }), claims, target.secret), `alg ${alg}`);
+      await refusesToken(target, sign(target.header(), claims, `${target.secret}x`), 'another key');
+    },
+  },
+  {
+    number: 24,
+    level: 'must',
+    title: 'no key comes from the token',
+    async run(target) {
+      const secret = 'a key that the token brings along, which is long enough';
+      const claims = target.claims([target.detail(['publish'], ['*'])]);
+      const jwk = { kty: 'oct', k: Buffer.from(secret).toString('base64url') };
+      for (const header of [{ jwk }, { jku: 'https://elsewhere.example/jwks.json' }, { x5u: 'https://elsewhere.example/cert.pem' }]) {
+        await refusesToken(target, sign(target.header(header), claims, secret), JSON.stringify(Object.keys(header)));
+      }
+    },
+  },
+  {
+    number: 25,
+    level: 'must',
+    title: '`exp` is required; `exp`, `nbf`, `aud` and `iss` are enforced; other claims are not needed',
+    async run(target) {
+      const topic = target.topic();
+      const at = Math.floor(Date.now() / 1000);
+      const bad = [{ exp: undefined }, { exp: at - 600 }, { exp: 'soon' }, { nbf: at + 600 }, { aud: 'https://elsewhere.example/' }, { aud: undefined }, { iss: 'https://elsewhere.example' }, { iss: undefined }];
+      for (const claims of bad) await refusesToken(target, target.token({ publish: ['*'], claims }), JSON.stringify(claims, (_, value) => value ?? null));
+      const several = { aud: ['https://elsewhere.example/', target.audience], sub: undefined, client_id: undefined, iat: undefined, jti: undefined };
+      await acceptsToken(target, target.token({ publish: [topic], claims: several }), topic);
+    },
+  },
+  {
+    number: 26,
+    level: 'must',
+    title: 'the header counts before the cookie, and its scheme in any case',
+    async run(target) {
+      const topic = target.topic();
+      const token = target.token({ publish: [topic] });
+      for (const scheme of ['bearer', 'BEARER']) {
+        expectStatus(await target.post({ topic }, { token: undefined, headers: { Authorization: `${scheme} ${token}` } }), 200);
+      }
+      const cookie = `${target.cookie}=${target.token({ subscribe: ['*'] })}`;
+      expectStatus(await target.post({ topic }, { token, headers: { Cookie: cookie } }), 200);
+      const publisher = { Cookie: `${target.cookie}=${token}`, Origin: new URL(target.url).origin };
+      expectStatus(await target.post({ topic }, { token: target.token({ subscribe: ['*'] }), headers: publisher }), 403);
+    },
+  },
+  {
+    number: 27,
+    level: 'must',
+    title: 'missing, invalid, insufficient and malformed credentials have responses of their own, as in RFC 6750',
+    async run(target) {
+      const topic = target.topic();
+      const missing = await target.post({ topic }, { token: undefined });
+      expectStatus(missing, 401);
+      const bare = missing.headers.get('www-authenticate') ?? '';
+      expect(/^Bearer\b/i.test(bare) && !/error/.test(bare), `without a token, WWW-Authenticate is ${JSON.stringify(bare)}`);
+      const insufficient = await target.post({ topic }, { token: target.token({ publish: [target.topic('other')] }) });
+      expectStatus(insufficient, 403);
+      const challenge = insufficient.headers.get('www-authenticate') ?? '';
+      expect(/insufficient_scope/.test(challenge), `for an insufficient token, WWW-Authenticate is ${JSON.stringify(challenge)}`);
+      expectStatus(await target.post({ topic }, { token: undefined, headers: { Authorization: 'Bearer' } }), 400);
+    },
+  },
+  {
+    number: 28,
+    level: 'must',
+    title: 'one invalid detail invalidates the token; details of other types and unknown actions are ignored',
+    async run(target) {
+      const topic = target.topic();
+      const good = target.detail(['publish', 'unknown'], [topic]);
+      const foreign = { type: 'https://elsewhere.example/detail', actions: 7 };
+      await acceptsToken(target, sign(target.header(), target.claims([foreign, good]), target.secret), topic);
+      const bad = [{ actions: [] }, { actions: undefined }, { actions: [''] }, { topics: [] }, { topics: [{}] }, { topics: [{ match: '' }] }, { topics: [{ match: 'a', match_type: 'regexp' }] }, { topics: null }];
+      for (const members of bad) {
+        await refusesToken(target, sign(target.header(), target.claims([good, { ...good, ...members }]), target.secret), JSON.stringify(members, (_, value) => value ?? null));
+      }
+    },
+  },
+  {
+    number: 29,
+    level: 'must',
+    title: 'a publisher needs a permission for every topic, or nothing is dispatched',
+    async run(target) {
+      const [a, b] = [target.topic('a'), target.topic('b')];
+      const stream = await target.subscribe([['match', a], ['match', b]]);
+      expectStatus(await target.post([['topic', a], ['topic', b], ['data', 'no']], { token: target.token({ publish: [a] }) }), 403);
+      await target.publish([['topic', a], ['topic', b], ['data', 'yes']], { token: target.token({ publish: [a, b] }) });
+      await stream.expectData('yes');
+    },
+  },
+  {
+    number: 30,
+    level: 'must',
+    title: 'a private event needs a matcher that matches and a permission for one of its topics',
+    async run(target) {
+      const [a, b] = [target.topic('a'), target.topic('b')];
+      const stream = await target.subscribe({ match: a }, { token: target.token({ subscribe: [b] }) });
+      await target.publish({ topic: a, data: 'no permission', private: 'on' });
+      await target.publish({ topic: b, data: 'no matcher', private: 'on' });
+      await target.publish([['topic', a], ['topic', b], ['data', 'both'], ['private', 'on']]);
+      await stream.expectData('both');
+    },
+  },
+  {
+    number: 31,
+    level: 'must',
+    title: 'a stream ends when its token expires',
+    async run(target) {
+      const topic = target.topic();
+      const token = target.token({ subscribe: [topic], claims: { exp: Math.floor(Date.now() / 1000) + 3 } });
+      const stream = await target.subscribe({ match: topic }, { token });
+      expect((await stream.next()) === undefined, 'the stream is still open');
+    },
+  },
+  {
+    number: 32,
+    level: 'should',
+    title: 'a publication with a cookie needs the header `Origin` or `Referer`',
+    async run(target) {
+      const headers = { Cookie: `${target.cookie}=${target.token({ publish: ['*'] })}` };
+      const response = await target.post({ topic: target.topic() }, { token: undefined, headers });
+      expectStatus(response, 401, 403);
+      const foreign = await target.post({ topic: target.topic() }, { token: undefined, headers: { ...headers, Origin: 'https://elsewhere.example' } });
+      expectStatus(foreign, 401, 403);
+    },
+  },
+  {
+    number: 33,
+    level: 'must',
+    title: 'a subscriber resumes after the id in the header, or in `last_event_id`; the header wins',
+    async run(target) {
+      const topic = target.topic();
+      const ids = [];
+      for (const data of ['1', '2', '3']) ids.push(await target.publish({ topic, data }));
+      const by = (parameters, headers = {}) => target.subscribe({ match: topic, ...parameters }, { headers });
+      await (await by({ last_event_id: ids[1] })).expectData('3');
+      await (await by({}, { 'Last-Event-ID': ids[0] })).expectData('2', '3');
+      await (await by({ last_event_id: ids[1] }, { 'Last-Event-ID': ids[0] })).expectData('2', '3');
+    },
+  },
+  {
+    number: 33,
+    level: 'must',
+    title: 'events that are sent again are authorized with the token of now',
+    async run(target) {
+      const topic = target.topic();
+      const first = await target.publish({ topic, data: 'first' });
+      await target.publish({ topic, data: 'private', private: 'on' });
+      await target.publish({ topic, data: 'public' });
+      const stream = await target.subscribe({ match: topic, last_event_id: first }, { token: target.token({ subscribe: [target.topic('other')] }) });
+      await stream.expectData('public');
+    },
+  },
+  {
+    number: 34,
+    level: 'may',
+    title: '`earliest` is the whole history',
+    async run(target) {
+      const topic = target.topic();
+      for (const data of ['1', '2']) await target.publish({ topic, data });
+      const response = await target.ask('GET', { match: topic, last_event_id: 'earliest' });
+      if (!response.ok) throw new NotOffered('earliest');
+      await (await target.subscribe({ match: topic, last_event_id: 'earliest' })).expectData('1', '2');
+    },
+  },
+  {
+    number: 35,
+    level: 'must',
+    title: 'of an id that was used twice, the earliest event counts',
+    async run(target) {
+      const topic = target.topic();
+      const id = `urn:uuid:${randomUUID()}`;
+      for (const data of ['1', '2', '3']) await target.publish({ topic, data, ...(data !== '2' && { id }) });
+      await (await target.subscribe({ match: topic, last_event_id: id })).expectData('2', '3');
+    },
+  },
+  {
+    number: 36,
+    level: 'must',
+    title: '`Mercure-Last-Event-ID` is there whenever a cursor was given, and reveals no private id',
+    async run(target) {
+      const topic = target.topic();
+      const id = await target.publish({ topic, data: '1' });
+      const cursor = async (last_event_id) => (await target.subscribe({ match: topic, last_event_id })).headers.get('mercure-last-event-id');
+      const [known, unknown, empty] = [await cursor(id), await cursor(`urn:uuid:${randomUUID()}`), await cursor('')];
+      expect(known === id, `for a known id it is ${JSON.stringify(known)}`);
+      expect(unknown === 'earliest', `for an unknown id it is ${JSON.stringify(unknown)}`);
+      expect(empty !== null, 'for an empty cursor it is missing');
+    },
+  },
+  {
+    number: 41,
+    level: 'may',
+    title: 'active subscriptions can be read with a permission, and not without',
+    async run(target) {
+      const path = '/subscriptions';
+      const token = target.token({ subscribe: [`${HUB_PATH(target)}${path}`] });
+      const response = await target.ask('GET', '', { path, token });
+      if ([404, 405, 501].includes(response.status)) throw new NotOffered('active subscriptions');
+      expectStatus(response, 200);
+      const collection = JSON.parse(response.body_);
+      expect(collection.type === 'subscriptions' && Array.isArray(collection.subscriptions), `the collection is ${response.body_.slice(0, 200)}`);
+      expectStatus(await target.ask('GET', '', { path, token: target.token({ subscribe: [target.topic()] }) }), 403);
+    },
+  },
+  {
+    number: 44,
+    level: 'should',
+    title: 'the metadata of the protected resource names it',
+    async run(target) {
+      const { origin, pathname } = new URL(target.url);
+      const metadata = Object.assign(Object.create(target), { url: `${origin}/.well-known/oauth-protected-resource${pathname}` });
+      const response = await metadata.ask('GET', '');
+      if (response.status === 404) throw new NotOffered('protected-resource metadata');
+      expectStatus(response, 200);
+      expect(JSON.parse(response.body_).resource === target.audience, `the metadata is ${response.body_.slice(0, 200)}`);
+    },
+  },
+];

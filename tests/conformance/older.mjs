@@ -1,0 +1,89 @@
+// The checks of the older revision (0.x).
+
+import { randomUUID } from 'node:crypto';
+import { expect, expectStatus } from './target.mjs';
+
+export const OLDER = [
+  {
+    number: 46,
+    level: 'must',
+    title: 'a selector is `*`, one topic, or a URI Template that is matched in reverse',
+    async run(target) {
+      const topic = target.topic();
+      const [exact, template, query] = [`${topic}a`, `${topic}books/{id}`, `${topic}books{?author}`];
+      const stream = await target.subscribe([['topic', exact], ['topic', template], ['topic', query]]);
+      const all = await target.subscribe({ topic: '*' });
+      for (const other of ['b', 'books/1/2', 'books']) await target.publish({ topic: topic + other, data: other });
+      for (const matching of ['a', 'books/1', 'books?author=x']) await target.publish({ topic: topic + matching, data: matching });
+      const received = [];
+      while (received.at(-1) !== 'books?author=x') received.push(await stream.data());
+      // Whether an undefined variable matches nothing is read in two ways.
+      expect(received.filter((data) => data !== 'books').join() === 'a,books/1,books?author=x', `received ${received}`);
+      for (;;) if ((await all.data()) === 'books?author=x') break;
+    },
+  },
+  {
+    number: 47,
+    level: 'must',
+    title: 'a publisher needs every topic; a missing or empty claim is no permission',
+    async run(target) {
+      const [a, b] = [target.topic('a'), target.topic('b')];
+      const both = [['topic', a], ['topic', b], ['data', 'hello']];
+      const post = (claims) => target.post(both, { token: target.olderToken(claims) });
+      expectStatus(await post({ mercure: { publish: [a, b] } }), 200);
+      expectStatus(await post({ 'https://mercure.rocks/': { publish: ['*'] } }), 200);
+      for (const claims of [{ mercure: { publish: [a] } }, { mercure: { publish: [] } }, { mercure: { subscribe: ['*'] } }, {}]) {
+        expectStatus(await post(claims), 401, 403);
+      }
+    },
+  },
+  {
+    number: 47,
+    level: 'must',
+    title: 'a private event needs a permission for one of its topics; `exp` is optional and obeyed',
+    async run(target) {
+      const [a, b] = [target.topic('a'), target.topic('b')];
+      const stream = await target.subscribe({ topic: a }, { token: target.olderToken({ mercure: { subscribe: [b] } }) });
+      await target.publish({ topic: a, data: 'no', private: 'on' });
+      await target.publish([['topic', a], ['topic', b], ['data', 'yes'], ['private', 'on']]);
+      await stream.expectData('yes');
+      const expired = target.olderToken({ mercure: { publish: ['*'] }, exp: Math.floor(Date.now() / 1000) - 600 });
+      expectStatus(await target.post({ topic: a }, { token: expired }), 401);
+    },
+  },
+  {
+    number: 48,
+    level: 'must',
+    title: 'a token may be in the header, in `authorization` or in `mercureAuthorization`, and counts in this order',
+    async run(target) {
+      const topic = target.topic();
+      const [good, bad] = [{ mercure: { publish: [topic] } }, { mercure: { subscribe: [topic] } }].map((claims) => target.olderToken(claims));
+      const post = (authorization, options) => target.post({ topic }, { token: undefined, query: { ...(authorization && { authorization }) }, ...options });
+      expectStatus(await post(good), 200);
+      expectStatus(await post(bad, { token: good }), 200);
+      expectStatus(await post(good, { headers: { Cookie: `mercureAuthorization=${bad}` } }), 200);
+      const subscriber = target.olderToken({ mercure: { subscribe: [topic] } });
+      const stream = await target.subscribe({ topic }, { headers: { Cookie: `mercureAuthorization=${subscriber}` } });
+      await target.publish({ topic, data: 'by cookie', private: 'on' });
+      await stream.expectData('by cookie');
+    },
+  },
+  {
+    number: 50,
+    level: 'must',
+    title: 'a subscriber resumes by `lastEventID` or `Last-Event-ID`, and the reply names the cursor',
+    async run(target) {
+      const topic = target.topic();
+      const ids = [];
+      for (const data of ['1', '2', '3']) ids.push(await target.publish({ topic, data, id: `urn:uuid:${randomUUID()}` }));
+      for (const name of ['lastEventID', 'Last-Event-ID']) {
+        const stream = await target.subscribe({ topic, [name]: ids[1] });
+        await stream.expectData('3');
+        expect(stream.headers.get('last-event-id') === ids[1], `with ${name}, Last-Event-ID is ${stream.headers.get('last-event-id')}`);
+      }
+      const header = await target.subscribe({ topic, lastEventID: ids[1] }, { headers: { 'Last-Event-ID': ids[0] } });
+      await header.expectData('2', '3');
+      await (await target.subscribe({ topic, lastEventID: 'earliest' })).expectData('1', '2', '3');
+    },
+  },
+];
