@@ -132,6 +132,16 @@ impl Access {
         Self { expires_at, label, ..Self::new(Subject::Application, Grants::NONE, subscribe) }
     }
 
+    /// The user or session that a stream is for, by which presence lists name its subscriber: the label
+    /// of a ticket or of an application's answer, or the `sub` of a token. Keys have none: they are
+    /// those of services.
+    pub fn presence_label(&self) -> Option<&str> {
+        match &self.subject {
+            Subject::Token(subject) => subject.as_deref(),
+            _ => self.label.as_deref(),
+        }
+    }
+
     /// The payload of the token for a subscription of this topic: that of the first detail that
     /// covers it (the Mercure protocol, "Active subscriptions").
     pub fn payload(&self, topic: &Topic) -> Option<&Map<String, Value>> {

@@ -151,6 +151,7 @@ async fn look(own: &str, list: &Members, mut watch: Box<dyn Watch>) -> ClusterEr
                     elsewhere.apply(theirs)
                 };
                 list.report(&subscribers);
+                list.have_read_others();
             }
             () = sleep(PAUSE), if is_any_missing => {}
         }

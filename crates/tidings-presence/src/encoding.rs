@@ -96,13 +96,13 @@ fn matcher_bytes(matcher: &PresenceMatcher) -> usize {
 }
 
 /// The part of a label that other hubs receive: its beginning, in complete characters.
-fn reported_label(label: &str) -> &str {
+pub(crate) fn reported_label(label: &str) -> &str {
     let end = (0..=LABEL_BYTES_MAX.min(label.len())).rev().find(|end| label.is_char_boundary(*end));
     &label[..end.unwrap_or(0)]
 }
 
 /// The matchers that other hubs receive: the first ones, as many as fit.
-fn reported_matchers(member: &Presence) -> &[PresenceMatcher] {
+pub(crate) fn reported_matchers(member: &Presence) -> &[PresenceMatcher] {
     let mut left = MATCHERS_BYTES_MAX;
     let fits = |matcher: &PresenceMatcher| {
         let room = left.checked_sub(matcher_bytes(matcher));

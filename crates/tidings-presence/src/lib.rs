@@ -18,15 +18,19 @@
 //!
 //! A hub keeps its subscribers in **pages** of some tens each (`pages.rs`), which it publishes to
 //! the others (`announce.rs`, `encoding.rs`), and the pages that those publish (`elsewhere.rs`).
-//! When a hub counts as dead: `lease_health.rs`.
+//! When a hub counts as dead: `lease_health.rs`. Who is present on a topic: [`PresenceIndex`].
 
 mod announce;
 mod elsewhere;
 mod encoding;
+mod index;
 mod lease_health;
 mod list;
 mod members;
 mod membership;
 mod pages;
 
-pub use self::list::PresenceList;
+pub use self::{
+    index::{Member, MembersPage, PRESENCE_SUFFIX, PresenceIndex},
+    list::PresenceList,
+};

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use tidings::{Error, Hub, HubBuilder, Presence, Unavailable};
-use tokio::{task::AbortHandle, time::timeout};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
 
 use crate::{
     announce::{WITHDRAW_TIME_MAX, announce, follow},
@@ -83,6 +86,14 @@ impl PresenceList {
         let here = self.members.pages().count() as u64;
         let elsewhere = self.membership.elsewhere().await;
         elsewhere.map(|others| here.saturating_add(others)).map_err(|error| Unavailable(error.to_string()))
+    }
+
+    /// Whether a subscriber that is not in the list has left, as far as this hub can know: it has read
+    /// the subscribers of the other hubs, and the cluster has received this hub without interruption
+    /// lately.
+    pub fn is_current(&self) -> bool {
+        let is_healthy = || self.members.lease_health().is_healthy(Instant::now());
+        !self.membership.is_shared || (self.members.has_read_others() && is_healthy())
     }
 
     /// Waits until the other hubs know that this one is closed; if the cluster cannot be reached, a

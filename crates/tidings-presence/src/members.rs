@@ -6,7 +6,10 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tidings::{
@@ -25,6 +28,8 @@ pub(crate) struct Members {
     pub(crate) changed: Notify,
     elsewhere: Mutex<Elsewhere>,
     lease_health: Mutex<LeaseHealth>,
+    /// The subscribers of the other hubs have been read once.
+    has_read_others: AtomicBool,
 }
 
 impl Members {
@@ -35,6 +40,7 @@ impl Members {
             changed: Notify::new(),
             elsewhere: Mutex::default(),
             lease_health: Mutex::default(),
+            has_read_others: AtomicBool::new(false),
         }
     }
 
@@ -56,6 +62,14 @@ impl Members {
                 tracing::error!(%panicked, "the presence hook panicked");
             }
         }
+    }
+
+    pub(crate) fn have_read_others(&self) {
+        self.has_read_others.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_read_others(&self) -> bool {
+        self.has_read_others.load(Ordering::Relaxed)
     }
 
     pub(crate) fn pages(&self) -> MutexGuard<'_, Pages> {

@@ -35,6 +35,12 @@ pub(crate) fn wanted_form(headers: &HeaderMap) -> Form {
     best.0
 }
 
+/// Whether a client names `text/event-stream`, as every EventSource does.
+pub(crate) fn names_stream(headers: &HeaderMap) -> bool {
+    preference(headers, "text/event-stream", None)
+        .is_some_and(|preference| preference.specificity == EXACT && preference.quality > 0.0)
+}
+
 /// Whether a client accepts an event stream.
 pub(crate) fn accepts_stream(headers: &HeaderMap) -> bool {
     ranges(headers).next().is_none()

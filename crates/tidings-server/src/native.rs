@@ -11,6 +11,7 @@ mod edit;
 mod form_or_json;
 mod json;
 mod posted;
+mod presence;
 mod publish;
 mod starts;
 mod stream;
@@ -114,6 +115,9 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
         Err(problem) => return streams::refused(&app, &parts, problem),
     };
     let topic = topic_of(&parts)?;
+    if let Some(present) = presence::asked(&app, &parts, form, &topic) {
+        return presence::presence(&app, &parts, &access, &query(&parts)?, present);
+    }
     let matcher = app.hub.validator().exact(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     let parameters = query(&parts)?;
     if TOPIC_PARAMETERS.iter().any(|name| parameters.contains(name)) {

@@ -8,6 +8,7 @@ use tidings::{
     Matcher, PatternLimits,
     web::{HostName, HostNames},
 };
+use tidings_presence::PresenceIndex;
 use url::Url;
 
 use crate::{
@@ -98,6 +99,10 @@ pub struct Settings {
     pub shared_revocations: Option<SharedRevocations>,
     /// Most events in the JSON summary of a topic, the newest ones. Default: 50.
     pub summary_events_max: usize,
+    /// Who is subscribed to which topic, at all hubs of the cluster; then
+    /// `GET /topics/{topic}/presence` shows it. Default: nothing is known, and such a path is one of
+    /// a topic like others.
+    pub presence: Option<Arc<PresenceIndex>>,
     /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The stream is
     /// UTF-8 either way: some old clients (`sseclient` 0.0.27) need the parameter, others compare
     /// the bare type. Default: no.
@@ -141,6 +146,7 @@ impl Default for Settings {
             revocation_file: None,
             shared_revocations: None,
             summary_events_max: 50,
+            presence: None,
             charset_utf8: false,
             connection_metrics: None,
             components: Vec::new(),

@@ -121,8 +121,8 @@ pub(crate) async fn open(
     if let Some(secs) = access.limits.stream_lifetime_secs_max {
         subscribe = subscribe.lifetime_max(Duration::from_secs(secs.get()));
     }
-    if let Some(label) = &access.label {
-        subscribe = subscribe.label(&**label);
+    if let Some(label) = access.presence_label() {
+        subscribe = subscribe.label(label);
     }
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
