@@ -5,6 +5,7 @@
 
 #[cfg_attr(not(feature = "redis"), path = "bridges_absent.rs")]
 mod bridges;
+mod checked_client;
 mod commands;
 mod config;
 mod failure;
