@@ -70,6 +70,8 @@ const HEALTHY = {
   [series('tidings_authorizations_total', { outcome: 'subscribed' })]: growing(600),
   [series('tidings_authorizations_total', { outcome: 'failed' })]: growing(6),
   [series('tidings_issuers_without_keys', { keys: 'issuers' })]: always(0),
+  [series('tidings_hook_pending_age_seconds', { hook: 'app' })]: always(60),
+  [series('tidings_hook_dropped_total', { hook: 'app' })]: always(3),
   [series('tidings_bridge_listening', { bridge: 'redis://HUB' })]: always(0),
   [series('tidings_bridge_listening', { bridge: 'redis://HUB', instance: 'other-HUB:9091' })]: always(1),
   ...Object.fromEntries(
@@ -115,6 +117,8 @@ const FAULTS = {
   TidingsApplicationFails: { [series('tidings_upstream_requests_total', { outcome: 'failed' })]: growing(60) },
   TidingsAuthorizationFails: { [series('tidings_authorizations_total', { outcome: 'failed' })]: growing(60) },
   TidingsIssuerKeysMissing: { [series('tidings_issuers_without_keys', { keys: 'issuers' })]: always(1) },
+  TidingsHookNotDelivered: { [series('tidings_hook_pending_age_seconds', { hook: 'app' })]: growing(10) },
+  TidingsHookDropsChanges: { [series('tidings_hook_dropped_total', { hook: 'app' })]: growing(1) },
   TidingsBridgeDown: {
     [series('tidings_bridge_listening', { bridge: 'redis://HUB', instance: 'other-HUB:9091' })]: always(0),
     [series('tidings_ready')]: always(0),

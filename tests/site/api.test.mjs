@@ -14,6 +14,7 @@ const KEY = 'tk_a-key-that-may-do-everything';
 /** A stream is answered when it ends. */
 const CONFIGURATION = `
 stream_lifetime_secs_max = 1
+presence = true
 [[key]]
 name = "all"
 secret = "${KEY}"

@@ -13,6 +13,7 @@ mod certificates;
 mod effects;
 mod environment;
 mod find;
+mod hooks;
 mod issuers;
 mod layers;
 mod listen;
@@ -48,6 +49,7 @@ use self::{
     access::Access,
     authorize::Authorize,
     certificates::CertificateTables,
+    hooks::HookTables,
     layers::{Merged, Source},
     retention::Retention,
 };
@@ -69,6 +71,7 @@ pub(crate) use self::{layers::StoreFlags, values::LOG_LEVEL};
 use crate::{
     bridges::{self, BridgeSettings},
     failure::Failure,
+    hooks::HookSettings,
     store::{self, Keeping, Store},
 };
 
@@ -95,6 +98,12 @@ pub(crate) struct ServeConfig {
     pub(crate) retry_millis: u64,
     pub(crate) stream_lifetime_secs_max: Option<u64>,
     pub(crate) charset_utf8: bool,
+    /// Whether the hub knows who is subscribed; where there are hooks, it does.
+    pub(crate) presence: bool,
+    pub(crate) presence_events: bool,
+    pub(crate) presence_grace_secs: u64,
+    /// The applications that are notified of who comes and leaves.
+    pub(crate) hooks: Vec<HookSettings>,
     pub(crate) no_auth: bool,
     pub(crate) anonymous: bool,
     mercure_revisions: Vec<MercureRevision>,
@@ -157,6 +166,7 @@ struct Written {
     certificates: CertificateTables,
     retention: Retention,
     authorize: Authorize,
+    hooks: HookTables,
 }
 
 impl ServeConfig {
@@ -170,6 +180,7 @@ impl ServeConfig {
         let access = Access::take_from(&mut table, &name)?;
         let certificates = CertificateTables::take_from(&mut table, &name)?;
         let retention = Retention::take_from(&mut table, &name)?;
+        let hook_tables = HookTables::take_from(&mut table, &name)?;
         if let Some(unknown) = table.keys().next() {
             return Err(unknown_setting(unknown, &name));
         }
@@ -192,14 +203,20 @@ impl ServeConfig {
         let hub_path = public_url.as_ref().map_or(HUB_PATH, Url::path);
         let allow_hosts: Vec<HostName> = merged.many("allow_host", values::parsed)?;
         let bridges = merged.many("bridge", bridges::parse)?;
-        let keeping = keeping(&mut merged, &folder)?;
+        let hooks = hook_tables.settings(&folder)?;
+        let presence_events = merged.value("presence_events", values::truth)?;
+        let mut keeping = keeping(&mut merged, &folder)?;
+        keeping.has_journal = presence_events || !hooks.is_empty();
         let files_of_setting =
             [path(&merged, "tls_certificate", &folder)?, path(&merged, "tls_key", &folder)?];
         let certificate_files = certificates.files(&merged, files_of_setting, &folder)?;
         let mut secret_files = access.secret_files(&folder);
+        secret_files.extend(hook_tables.secret_files(&folder));
         secret_files.extend(certificate_files.iter().map(|files| files.key.clone()));
         secret_files.extend(secret_files::of_connections(&keeping.store, &bridges));
-        if let Some(file) = file.filter(|_| access.holds_secret() || merged.has_password_in_file()) {
+        let holds_secret =
+            access.holds_secret() || hook_tables.holds_secret() || merged.has_password_in_file();
+        if let Some(file) = file.filter(|_| holds_secret) {
             secret_files.push(file.to_owned());
         }
         #[cfg_attr(not(unix), expect(unused_mut, reason = "there is no `tidings run`"))]
@@ -223,6 +240,9 @@ impl ServeConfig {
             stream_lifetime_secs_max: merged
                 .value("stream_lifetime_secs_max", |word| values::limit(word, values::seconds))?,
             charset_utf8: merged.value("charset_utf8", values::truth)?,
+            presence: merged.value("presence", values::truth)? || presence_events || !hooks.is_empty(),
+            presence_events,
+            presence_grace_secs: merged.value("presence_grace_secs", values::seconds_or_none)?,
             no_auth: merged.value("no_auth", values::truth)?,
             anonymous: merged.value("anonymous", values::truth)?,
             mercure_revisions: merged.many("mercure_revisions", str::parse)?,
@@ -268,11 +288,12 @@ impl ServeConfig {
             upstream,
             private_topics: access.private_topics(&name)?,
             secret_files,
+            hooks,
             public_url,
             retention: retention.clone(),
             certificates: certificate_files,
             runs_application: false,
-            written: Written { merged, access, certificates, retention, authorize },
+            written: Written { merged, access, certificates, retention, authorize, hooks: hook_tables },
         };
         #[cfg(unix)]
         if let Some(application) = &given.application {
@@ -331,8 +352,8 @@ impl ServeConfig {
 
     /// The configuration in the format of the file, secrets hidden, each line with its source.
     pub(crate) fn to_toml(&self) -> String {
-        let Written { merged, access, certificates, retention, authorize } = &self.written;
-        print::to_toml(merged, access, certificates, retention, authorize)
+        let Written { merged, access, certificates, retention, authorize, hooks } = &self.written;
+        print::to_toml(merged, access, certificates, retention, authorize, hooks)
     }
 
     /// A setting as it was written, without its passwords, for the log.
@@ -360,7 +381,9 @@ impl ServeConfig {
 
     /// The environment variables that the file takes secrets from.
     pub(crate) fn secret_variables(&self) -> Vec<&str> {
-        self.written.access.secret_variables()
+        let mut variables = self.written.access.secret_variables();
+        variables.extend(self.written.hooks.secret_variables());
+        variables
     }
 
     /// Reads the certificates and their keys; none is a hub without TLS.
@@ -414,6 +437,9 @@ impl ServeConfig {
         }
         if self.written.retention != other.written.retention {
             differences.push("retention");
+        }
+        if self.hooks != other.hooks {
+            differences.push("hook");
         }
         differences
     }
@@ -506,6 +532,7 @@ fn keeping(merged: &mut Merged, folder: &Path) -> Result<Keeping, Failure> {
         count_max: merged.value("retain_count", |word| values::limit(word, values::count))?,
         #[cfg(unix)]
         rules: Vec::new(),
+        has_journal: false,
     })
 }
 

@@ -9,6 +9,7 @@ mod checked_client;
 mod commands;
 mod config;
 mod failure;
+mod hooks;
 mod issuer_keys;
 mod output;
 mod store;

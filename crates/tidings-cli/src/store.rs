@@ -25,7 +25,7 @@ use tidings::log::{Clock, RetentionRule, SegmentLog, SegmentSettings, SyncLevel}
 use self::absent as nats;
 #[cfg(not(feature = "redis"))]
 use self::absent as redis;
-use crate::failure::Failure;
+use crate::{failure::Failure, hooks::JOURNAL_BYTES_MAX};
 
 /// The kind of a store, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,16 +62,20 @@ pub(crate) struct Keeping {
     /// Shorter retention for some topics.
     #[cfg(unix)]
     pub(crate) rules: Vec<RetentionRule>,
+    /// Whether the journal of the hooks is opened, too.
+    pub(crate) has_journal: bool,
 }
 
 /// An open store. Closing it closes the log, even if other references to it remain.
 pub(crate) struct Opened {
     pub(crate) log: Arc<dyn Log>,
+    /// The journal of the hooks, a log of its own, if it was wanted.
+    pub(crate) journal: Option<Arc<dyn Log>>,
     /// The state other than the log that hubs share, if the store can be shared.
     cluster: Option<Arc<dyn Cluster>>,
-    /// The log that must be closed cleanly.
+    /// The logs that must be closed cleanly.
     #[cfg(unix)]
-    files: Option<SegmentLog>,
+    files: Vec<SegmentLog>,
 }
 
 /// Why a store could not be opened.
@@ -165,12 +169,26 @@ impl Keeping {
     pub(crate) async fn open(&self) -> Result<Opened, NotOpened> {
         match &self.store {
             Store::Memory => Ok(self.open_memory()),
-            Store::Nats(address) => Ok(Opened::shared(address.open(self.limits()).await?)),
+            Store::Nats(address) => {
+                let journal = if self.has_journal {
+                    Some(address.open_journal(JOURNAL_SUFFIX, journal_limits()).await?)
+                } else {
+                    None
+                };
+                Ok(Opened::shared(address.open(self.limits()).await?, journal))
+            }
             #[cfg(unix)]
             Store::Directory(directory) => self.open_directory(directory).await,
             #[cfg(not(unix))]
             Store::Directory(_) => unreachable!("a directory is refused when it is parsed"),
-            Store::Redis(address) => Ok(Opened::shared(address.open(self.limits()).await?)),
+            Store::Redis(address) => {
+                let journal = if self.has_journal {
+                    Some(address.open_journal(JOURNAL_SUFFIX, journal_limits()).await?)
+                } else {
+                    None
+                };
+                Ok(Opened::shared(address.open(self.limits()).await?, journal))
+            }
         }
     }
 
@@ -199,53 +217,83 @@ impl Keeping {
 
     fn open_memory(&self) -> Opened {
         let log = MemoryLog::new(self.limits());
+        let journal = self.has_journal.then(|| Arc::new(MemoryLog::new(journal_limits())) as Arc<dyn Log>);
         Opened {
             log: Arc::new(log),
+            journal,
             cluster: None,
             #[cfg(unix)]
-            files: None,
+            files: Vec::new(),
         }
     }
 
     #[cfg(unix)]
     async fn open_directory(&self, directory: &std::path::Path) -> Result<Opened, NotOpened> {
+        let sync = match self.sync {
+            Sync::Always => SyncLevel::Always,
+            Sync::Interval(interval) => SyncLevel::Interval(interval),
+            Sync::Never => SyncLevel::Never,
+        };
         let settings = SegmentSettings {
-            sync: match self.sync {
-                Sync::Always => SyncLevel::Always,
-                Sync::Interval(interval) => SyncLevel::Interval(interval),
-                Sync::Never => SyncLevel::Never,
-            },
+            sync,
             bytes_max: self.bytes_max,
             count_max: self.count_max,
             age_max: self.age_max,
             retention: self.rules.clone(),
             ..SegmentSettings::default()
         };
-        let directory = directory.to_owned();
-        let opening = tokio::task::spawn_blocking(move || {
-            if directory.exists() && !directory.is_dir() {
-                let failure =
-                    Failure::runtime(format!("--store: {} is not a directory", directory.display()));
-                return Err(failure.into());
-            }
-            SegmentLog::open(&directory, settings, Clock::system()).map_err(|error| NotOpened {
-                is_in_use: error.is_in_use(),
-                failure: Failure::runtime(format!("--store: {error}")),
-            })
-        });
-        let log = opening.await.map_err(Failure::runtime)??;
-        Ok(Opened { log: Arc::new(log.clone()), cluster: None, files: Some(log) })
+        let log = open_files(directory.to_owned(), settings).await?;
+        let mut files = vec![log.clone()];
+        if self.has_journal {
+            let settings = SegmentSettings {
+                sync,
+                bytes_max: JOURNAL_BYTES_MAX,
+                age_max: None,
+                ..SegmentSettings::default()
+            };
+            files.push(open_files(directory.join(JOURNAL_FOLDER), settings).await?);
+        }
+        let journal = files.get(1).map(|journal| Arc::new(journal.clone()) as Arc<dyn Log>);
+        Ok(Opened { log: Arc::new(log), journal, cluster: None, files })
     }
+}
+
+/// The folder of the journal in a directory.
+#[cfg(unix)]
+const JOURNAL_FOLDER: &str = "hooks";
+
+/// What the name of the journal on a server ends with, after the name of the log.
+const JOURNAL_SUFFIX: &str = "-hooks";
+
+/// How much a journal keeps.
+fn journal_limits() -> MemoryLimits {
+    MemoryLimits { bytes_max: JOURNAL_BYTES_MAX, count_max: None, age_max: None, ..MemoryLimits::default() }
+}
+
+#[cfg(unix)]
+async fn open_files(directory: PathBuf, settings: SegmentSettings) -> Result<SegmentLog, NotOpened> {
+    let opening = tokio::task::spawn_blocking(move || {
+        if directory.exists() && !directory.is_dir() {
+            let failure = Failure::runtime(format!("--store: {} is not a directory", directory.display()));
+            return Err(failure.into());
+        }
+        SegmentLog::open(&directory, settings, Clock::system()).map_err(|error| NotOpened {
+            is_in_use: error.is_in_use(),
+            failure: Failure::runtime(format!("--store: {error}")),
+        })
+    });
+    opening.await.map_err(Failure::runtime)?
 }
 
 impl Opened {
     /// A store that any number of hubs share.
-    fn shared((log, cluster): (Arc<dyn Log>, Arc<dyn Cluster>)) -> Self {
+    fn shared((log, cluster): (Arc<dyn Log>, Arc<dyn Cluster>), journal: Option<Arc<dyn Log>>) -> Self {
         Self {
             log,
+            journal,
             cluster: Some(cluster),
             #[cfg(unix)]
-            files: None,
+            files: Vec::new(),
         }
     }
 
@@ -261,14 +309,14 @@ impl Opened {
     /// Whether only one process can have it open at a time.
     #[cfg(unix)]
     pub(crate) fn is_exclusive(&self) -> bool {
-        self.files.is_some()
+        !self.files.is_empty()
     }
 
     /// Syncs everything that was acknowledged. Nothing can be appended afterwards.
     pub(crate) async fn close(self) {
         #[cfg(unix)]
-        if let Some(files) = self.files {
-            files.close().await;
+        for log in self.files {
+            log.close().await;
         }
     }
 }

@@ -60,6 +60,13 @@ impl NatsAddress {
         &self.name
     }
 
+    /// The address of another log on the same servers, whose name is this one and the suffix: letters,
+    /// digits, `-` and `_`.
+    #[must_use]
+    pub fn with_name_suffix(&self, suffix: &str) -> Self {
+        Self { name: format!("{}{suffix}", self.name), ..self.clone() }
+    }
+
     /// Scheme, host and port of each server.
     pub(crate) fn servers(&self) -> Vec<String> {
         self.servers.iter().map(|server| format!("{}://{server}", self.scheme())).collect()

@@ -316,6 +316,7 @@ mod tests {
             count_max: None,
             #[cfg(unix)]
             rules: Vec::new(),
+            has_journal: false,
         };
         let listens = ["127.0.0.1:0".parse().unwrap()];
         let addresses = Addresses { listens: &listens, ..Addresses::default() };

@@ -11,9 +11,10 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use tidings::{
-    HubSettings, Matcher,
-    log::{Tail, TailItem},
+    Hub, HubBuilder, HubSettings, Matcher,
+    log::{Log, Tail, TailItem},
 };
+use tidings_presence::{PresenceIndex, PresenceList};
 use tidings_server::{
     Applications, ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress,
     RevocationFile, Settings, SharedRevocations, Tls, TrustedProxy, apis, connections_for_file_limit,
@@ -39,6 +40,7 @@ use crate::{
         unknown_variables, warn_of_readable,
     },
     failure::Failure,
+    hooks::{HookSources, Hooks},
     issuer_keys::KeyFetchers,
     output::{self, harmless, print_line},
     store::Store,
@@ -56,7 +58,7 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
     overrides the file. `tidings config init` writes a file that explains every setting. Keys, issuers of tokens, the secrets of tickets, \
-    private topics, applications and certificates beyond the first, and retention by topic can only be set in the file:";
+    private topics, applications and certificates beyond the first, hooks, and retention by topic can only be set in the file:";
 
 /// The text below the flags in `--help`.
 fn after_help() -> String {
@@ -73,7 +75,7 @@ pub(super) enum Application {}
 #[command(after_help = after_help())]
 pub(super) struct Serve {
     /// TOML file with settings, named like the flags but with underscores, and with [[key]],
-    /// [[issuer]], [[ticket_secret]], private_topics, [[authorize]] and [[retention]] [default:
+    /// [[issuer]], [[ticket_secret]], private_topics, [[authorize]], [[hook]] and [[retention]] [default:
     /// ./tidings.toml or /etc/tidings/tidings.toml, if it exists]
     #[arg(long, value_name = "FILE", env = "TIDINGS_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
@@ -180,16 +182,27 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let settings = hub_settings(&config);
     #[cfg(unix)]
     warn_of_memory_limit(&config, &settings);
-    let hub = store.hub().validator(validator).settings(settings).start().await;
-    let hub = hub.map_err(|error| {
+    let hub = store.hub().validator(validator).settings(settings);
+    let started = match config.presence {
+        true => Attendance::start(hub).await.map(|(hub, attendance)| (hub, Some(attendance))),
+        false => hub.start().await.map(|hub| (hub, None)),
+    };
+    let (hub, attendance) = started.map_err(|error| {
         let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
         Failure::runtime(format!("{error}{cause}"))
     })?;
 
     let metrics = Arc::<ConnectionMetrics>::default();
     let bridges = Bridges::start(&config.bridges, &hub);
+    let hooks = match (&attendance, &store.journal) {
+        (Some(attendance), Some(journal)) => {
+            Some(attendance.hooks(&config, &hub, Arc::clone(journal)).map_err(Failure::runtime)?)
+        }
+        _ => None,
+    };
     let mut settings = server_settings(&config, default_topics);
     settings.leaving = listening.leaving().clone();
+    settings.presence = attendance.as_ref().map(|attendance| Arc::clone(&attendance.index));
     settings.revocation_file = revocation_file(&config.keeping.store)?;
     settings.shared_revocations = SharedRevocations::read(&hub)
         .await
@@ -200,6 +213,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.connection_metrics = Some(Arc::clone(&metrics));
     let key_fetchers = Arc::<KeyFetchers>::default();
     settings.components = bridges.components();
+    settings.components.extend(hooks.iter().flat_map(Hooks::components));
     settings.components.extend(KeyFetchers::component(&key_fetchers, authenticator.as_ref()));
     #[cfg(unix)]
     let application = application.zip(settings.upstream.clone()).map(|(it, upstream)| it.behind(upstream));
@@ -223,10 +237,13 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     log_start(&config, &addresses, &admin_addresses, &base_url, files);
     let connections = connection_settings(&config);
     let serve = |listeners, ended: Ended| {
-        // Another hub takes over the bridges now, not after the last stream has drained.
+        // Another hub takes over bridges and hooks now, not after the last stream has drained.
         let ended = async move {
             let drain = ended.await;
             bridges.stop().await;
+            if let Some(hooks) = hooks {
+                hooks.stop().await;
+            }
             drain
         };
         tidings_server::serve(listeners, service, connections, metrics, ended)
@@ -234,11 +251,43 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     #[cfg(unix)]
     let application = application.map(|it| it.start(&config, &listening, hub.clone())).transpose()?;
     let served = listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await;
+    if let Some(attendance) = attendance {
+        attendance.list.withdrawn().await;
+    }
     #[cfg(unix)]
     if let Some(application) = application {
         return application.end(served).await;
     }
     served
+}
+
+/// Who is subscribed, at this hub and at the others of its store.
+struct Attendance {
+    list: PresenceList,
+    index: Arc<PresenceIndex>,
+}
+
+impl Attendance {
+    /// Starts a hub that keeps it.
+    async fn start(hub: HubBuilder) -> Result<(Hub, Self), tidings::Error> {
+        let index = Arc::<PresenceIndex>::default();
+        let noting = Arc::clone(&index);
+        let (hub, list) = PresenceList::start(hub, move |presence| noting.note(presence)).await?;
+        Ok((hub, Self { list, index }))
+    }
+
+    /// Starts the hooks.
+    fn hooks(&self, config: &ServeConfig, hub: &Hub, journal: Arc<dyn Log>) -> Result<Hooks, String> {
+        let sources = HookSources {
+            hub: hub.clone(),
+            list: self.list.clone(),
+            index: Arc::clone(&self.index),
+            journal,
+            grace: Duration::from_secs(config.presence_grace_secs),
+            has_events: config.presence_events,
+        };
+        Hooks::start(config.hooks.clone(), sources)
+    }
 }
 
 /// How events are delivered, as configured.

@@ -6,6 +6,7 @@ use super::{
     access::Access,
     authorize::Authorize,
     certificates::CertificateTables,
+    hooks::HookTables,
     layers::{Merged, shown},
     retention::Retention,
     settings::{Kind, Preset, SETTINGS, Setting},
@@ -18,6 +19,7 @@ pub(super) fn to_toml(
     certificates: &CertificateTables,
     retention: &Retention,
     authorize: &Authorize,
+    hooks: &HookTables,
 ) -> String {
     let authorize = authorize.effective(merged);
     let mut text = String::new();
@@ -39,7 +41,8 @@ pub(super) fn to_toml(
     }
     text += &toml::to_string(certificates).expect("paths that were read from TOML serialize");
     text += &toml::to_string(retention).expect("strings and numbers serialize");
-    text + &toml::to_string(&authorize).expect("strings and numbers serialize")
+    text += &toml::to_string(&authorize).expect("strings and numbers serialize");
+    text + &toml::to_string(&hooks.shown()).expect("strings and numbers serialize")
 }
 
 /// A value as the file has it.

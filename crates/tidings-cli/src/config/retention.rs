@@ -189,6 +189,7 @@ mod tests {
             bytes_max: 1 << 30,
             count_max: None,
             rules: Vec::new(),
+            has_journal: false,
         }
     }
 

@@ -193,6 +193,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
         "Maximum age of a stream, shortened at random by up to a quarter; then it ends, and its client reconnects and resumes",
         Is("unlimited"),
     ),
+    flag(
+        "presence",
+        EVENTS,
+        "Know who is subscribed to which topic, at all hubs of the store, and show it at /topics/TOPIC/presence; every hub of the store needs \
+         it; takes a few hundred bytes for each stream",
+    ),
+    flag(
+        "presence_events",
+        EVENTS,
+        "Publish who comes to a topic and who leaves it as private events on the topic TOPIC/presence; implies presence",
+    ),
+    time(
+        "presence_grace_secs",
+        EVENTS,
+        "Time in which a subscriber that has left may come back without having left, for hooks and presence_events; a page that is reloaded \
+         then reports nothing",
+        Is("10"),
+    ),
     flag("charset_utf8", EVENTS, "Add charset=utf-8 to the Content-Type of streams"),
     flag(
         "no_auth",

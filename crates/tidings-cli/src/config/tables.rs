@@ -36,6 +36,15 @@ path = "/events"
 url = "http://127.0.0.1:5000/events"
 timeout_secs = 10
 
+[[hook]]                        # tell an application who comes to topics and leaves them; docs/presence.md
+url = "https://app.example.com/hooks/tidings"
+secret_env = "HOOK_SECRET"      # or secret, or secret_file: whsec_ and base64; several while one replaces another
+events = ["presence.joined", "presence.left", "topic.occupied", "topic.vacated"]  # default: all
+name = "app"                    # by which the store remembers how far it is; default: the host
+timeout_secs = 10
+allow_http = false              # true: the URL may be without TLS
+allow_private = false           # true: it may lead to this machine or a private network
+
 [[certificate]]                 # next to tls_certificate, for further names
 certificate_file = "b.pem"
 key_file = "b.key"

@@ -103,6 +103,7 @@ mod tests {
         Access::take_from(&mut table, "f.toml").unwrap();
         CertificateTables::take_from(&mut table, "f.toml").unwrap();
         Retention::take_from(&mut table, "f.toml").unwrap();
+        HookTables::take_from(&mut table, "f.toml").unwrap();
         assert!(table.is_empty(), "{table}");
     }
 

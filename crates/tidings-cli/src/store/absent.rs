@@ -29,4 +29,9 @@ impl Address {
     pub(super) async fn open(&self, _: MemoryLimits) -> Result<(Arc<dyn Log>, Arc<dyn Cluster>), Failure> {
         match *self {}
     }
+
+    #[expect(clippy::unused_async, reason = "the same signature as every store")]
+    pub(super) async fn open_journal(&self, _: &str, _: MemoryLimits) -> Result<Arc<dyn Log>, Failure> {
+        match *self {}
+    }
 }

@@ -44,4 +44,22 @@ impl Address {
             opening.await.map_err(|error: OpenError| Failure::runtime(format!("--store: {error}")))?;
         Ok((Arc::new(log), Arc::new(cluster)))
     }
+
+    /// Opens another log, whose name ends with this.
+    pub(super) async fn open_journal(
+        &self,
+        suffix: &str,
+        limits: MemoryLimits,
+    ) -> Result<Arc<dyn Log>, Failure> {
+        let settings = NatsSettings {
+            bytes_max: limits.bytes_max,
+            count_max: limits.count_max,
+            age_max: limits.age_max,
+            ..NatsSettings::default()
+        };
+        let address = self.0.with_name_suffix(suffix);
+        let opening = async { Nats::connect(&address, settings).await?.log().await };
+        let log = opening.await.map_err(|error: OpenError| Failure::runtime(format!("--store: {error}")))?;
+        Ok(Arc::new(log))
+    }
 }

@@ -38,4 +38,18 @@ impl Address {
         let log = RedisLog::open(settings).await.map_err(|error| failed(&error))?;
         Ok((Arc::new(log), Arc::new(cluster)))
     }
+
+    /// Opens another log, whose name ends with this.
+    pub(super) async fn open_journal(
+        &self,
+        suffix: &str,
+        limits: MemoryLimits,
+    ) -> Result<Arc<dyn Log>, Failure> {
+        let failed = |error: &dyn std::fmt::Display| Failure::runtime(format!("--store: {error}"));
+        let mut settings =
+            RedisSettings::from_url((*self.0).clone(), limits).map_err(|error| failed(&error))?;
+        settings.name.push_str(suffix);
+        let log = RedisLog::open(settings).await.map_err(|error| failed(&error))?;
+        Ok(Arc::new(log))
+    }
 }

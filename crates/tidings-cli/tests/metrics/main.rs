@@ -107,6 +107,11 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "tidings_issuer_keys_fetched_total",
     ),
     ("tidings_issuer_keys_failed_total", "tidings-cli/tests/issuers.rs", "tidings_issuer_keys_failed_total"),
+    ("tidings_hook_delivered_total", "tidings-cli/tests/hooks.rs", "tidings_hook_delivered_total"),
+    ("tidings_hook_failed_total", "tidings-cli/tests/hooks.rs", "tidings_hook_failed_total"),
+    ("tidings_hook_dropped_total", "tidings-cli/src/hooks/ledger.rs", "dropped"),
+    ("tidings_hook_pending", "tidings-cli/tests/hooks.rs", "tidings_hook_pending"),
+    ("tidings_hook_pending_age_seconds", "tidings-cli/src/hooks/board.rs", "waiting(0, now)"),
     ("tidings_application_up", "tidings-cli/src/commands/application/state.rs", "tidings_application_up"),
     (
         "tidings_application_starts_total",

@@ -1,0 +1,144 @@
+//! Hooks: tell applications who comes to a topic and who leaves it, at all hubs of a store.
+//!
+//! One hub of a store works at a time ([`recorder`]). It compares who is present with who is recorded
+//! as present ([`reconciler`]), appends the differences to a journal in the store ([`journal`],
+//! [`change`]), and sends each hook what the journal says that it has yet to receive ([`ledger`],
+//! [`board`], [`delivery`], [`message`]). The hub may die at any point: the next one reads the journal.
+//!
+//! Invariants: what is sent was read from the journal; of two changes of one member that follow each
+//! other one is a coming and one a leaving; a hook that does not answer keeps no other from being
+//! delivered, and nothing else of the hub from working.
+
+mod board;
+mod change;
+mod delivery;
+mod journal;
+mod ledger;
+mod message;
+mod reconciler;
+mod recorder;
+mod shared;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tidings::{Hub, log::Log};
+use tidings_presence::{PresenceIndex, PresenceList};
+use tidings_server::Component;
+use tokio::{task::JoinHandle, time::timeout};
+use url::Url;
+
+use self::{
+    board::Board,
+    delivery::{Counts, Target, WebTarget},
+    shared::{Hook, Shared},
+};
+pub(crate) use self::{change::Kind, journal::JOURNAL_BYTES_MAX, message::SigningSecret};
+
+/// The name of the hook that publishes events. A configured one cannot have it: names have no spaces.
+const EVENTS_HOOK: &str = "presence events";
+
+/// How long a hub that ends takes at most to release its lease.
+const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// A hook, as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct HookSettings {
+    /// Unique among the hooks. The journal knows the hook by it.
+    pub(crate) name: String,
+    pub(crate) url: Url,
+    /// What is reported.
+    pub(crate) kinds: Vec<Kind>,
+    /// At least one; every message has a signature by each.
+    pub(crate) secrets: Vec<SigningSecret>,
+    /// Whether the URL may lead to this machine or a private network.
+    pub(crate) allow_private: bool,
+    /// For an attempt.
+    pub(crate) time: Duration,
+}
+
+/// What hooks depend on.
+pub(crate) struct HookSources {
+    pub(crate) hub: Hub,
+    pub(crate) list: PresenceList,
+    pub(crate) index: Arc<PresenceIndex>,
+    pub(crate) journal: Arc<dyn Log>,
+    /// How long a member that has left may take to come back without having left.
+    pub(crate) grace: Duration,
+    /// Whether changes are published as events, too.
+    pub(crate) has_events: bool,
+}
+
+/// The hooks of a hub, which work until this is dropped or [stopped](Self::stop).
+#[derive(Debug)]
+pub(crate) struct Hooks {
+    shared: Arc<Shared>,
+    working: JoinHandle<()>,
+}
+
+impl Hooks {
+    /// Starts them. The error is a reason for the operator.
+    pub(crate) fn start(settings: Vec<HookSettings>, sources: HookSources) -> Result<Self, String> {
+        let HookSources { hub, list, index, journal, grace, has_events } = sources;
+        let mut targets = Vec::new();
+        for HookSettings { name, url, kinds, secrets, allow_private, time } in settings {
+            let target = WebTarget::new(url, secrets, allow_private, time)
+                .map_err(|reason| format!("[[hook]] `{name}`: {reason}"))?;
+            targets.push((name, kinds, Target::Web(Box::new(target))));
+        }
+        if has_events {
+            targets.push((EVENTS_HOOK.to_owned(), Kind::ALL.to_vec(), Target::Events(hub.clone())));
+        }
+        let board = Arc::new(Board::new(targets.len()));
+        let hooks = targets.into_iter().enumerate().map(|(index, (name, kinds, target))| {
+            let (counts, board) = (Counts::default(), Arc::clone(&board));
+            Arc::new(Hook { index, name, kinds, target, counts, board })
+        });
+        let shared = Arc::new(Shared {
+            hooks: hooks.collect(),
+            list,
+            index,
+            journal,
+            cluster: hub.shared_cluster(),
+            board,
+            grace,
+            lease: Mutex::default(),
+        });
+        let working = tokio::spawn({
+            let shared = Arc::clone(&shared);
+            async move {
+                // Those who are disconnected because the hub ends have not left.
+                tokio::select! {
+                    () = recorder::run(shared) => {}
+                    () = hub.closed() => {}
+                }
+            }
+        });
+        Ok(Self { shared, working })
+    }
+
+    /// The hooks as components of the server.
+    pub(crate) fn components(&self) -> Vec<Arc<dyn Component>> {
+        self.shared.hooks.iter().map(|hook| Arc::clone(hook) as Arc<dyn Component>).collect()
+    }
+
+    /// Stops all of them, so that another hub can take over.
+    pub(crate) async fn stop(&self) {
+        self.working.abort();
+        let lease = self.shared.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(lease) = lease {
+            let released = timeout(RELEASE_TIME_MAX, self.shared.cluster.release(&lease)).await;
+            if !matches!(released, Ok(Ok(()))) {
+                tracing::debug!("cannot release the lease of the hooks; it expires");
+            }
+        }
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        self.working.abort();
+    }
+}

@@ -1,0 +1,76 @@
+//! What the tasks of the hooks share, and what is shown of each hook.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tidings::log::{
+    Clock, Log,
+    cluster::{Cluster, Lease},
+};
+use tidings_presence::{PresenceIndex, PresenceList};
+use tidings_server::{Component, Figure};
+
+use super::{
+    board::Board,
+    change::Kind,
+    delivery::{Counts, Target},
+};
+
+/// What the tasks share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) hooks: Vec<Arc<Hook>>,
+    pub(super) list: PresenceList,
+    pub(super) index: Arc<PresenceIndex>,
+    pub(super) journal: Arc<dyn Log>,
+    pub(super) cluster: Arc<dyn Cluster>,
+    pub(super) board: Arc<Board>,
+    pub(super) grace: Duration,
+    /// The lease, while this hub has it.
+    pub(super) lease: Mutex<Option<Lease>>,
+}
+
+/// A hook, and how it is delivered.
+#[derive(Debug)]
+pub(super) struct Hook {
+    pub(super) index: usize,
+    pub(super) name: String,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) target: Target,
+    pub(super) counts: Counts,
+    pub(super) board: Arc<Board>,
+}
+
+impl Shared {
+    pub(super) fn set_lease(&self, lease: Option<Lease>) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+    }
+}
+
+impl Component for Hook {
+    fn kind(&self) -> &'static str {
+        "hook"
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Never: a receiver that does not answer must not take the hub out of service.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        let waiting = self.board.waiting(self.index, Clock::system().now());
+        vec![
+            Figure::new("tidings_hook_delivered_total", self.counts.delivered.load(Ordering::Relaxed)),
+            Figure::new("tidings_hook_failed_total", self.counts.failed.load(Ordering::Relaxed)),
+            Figure::new("tidings_hook_dropped_total", waiting.dropped),
+            Figure::new("tidings_hook_pending", waiting.changes as u64),
+            Figure::new("tidings_hook_pending_age_seconds", waiting.age.as_secs()),
+        ]
+    }
+}
