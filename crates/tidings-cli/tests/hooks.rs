@@ -254,6 +254,8 @@ async fn presence_events_are_private_events_on_the_topic_of_the_presence() {
     let hub = Hub::serve(&args).await.unwrap();
     let accept = ["Accept: text/event-stream"];
     let mut events = EventStream::open_with(hub.address(), "/topics/chat/presence", &accept).await.unwrap();
+    let forged = hub.request("POST /topics/chat/presence", b"{}").await.unwrap();
+    assert_eq!(forged.status, 403, "{forged}");
     let mut next = async || {
         let event = events.next().await.unwrap();
         let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();

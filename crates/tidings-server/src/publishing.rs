@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use http_body::Body;
 use tidings::{ConnectionId, Event, IdempotencyKey, NewEvent, Published};
 use tidings_auth::Access;
+use tidings_presence::PRESENCE_SUFFIX;
 
 use crate::{
     access::{client_address, cover_events},
@@ -34,6 +35,7 @@ pub(crate) async fn publish(
     request: PublishRequest,
 ) -> Result<Vec<Published>, Problem> {
     cover_events(access, &request.events)?;
+    refuse_presence_topics(app, &request.events)?;
     let has_key = request.key.is_some();
     let start = Instant::now();
     let published = app.hub.publish_events(request.events, request.key).await;
@@ -59,6 +61,20 @@ pub(crate) fn counted<T>(app: &App, api: PublishApi, result: Result<T, Problem>)
         let outcome = if is_refused { PublishOutcome::Refused } else { PublishOutcome::Unavailable };
         app.metrics.counts.events_published.count((api, outcome));
     })
+}
+
+/// Refuses events on topics where the hub itself reports presence: subscribers take them for its own.
+fn refuse_presence_topics(app: &App, events: &[Event]) -> Result<(), Problem> {
+    if !app.settings.presence_events {
+        return Ok(());
+    }
+    let mut topics = events.iter().flat_map(|event| &event.topics);
+    let Some(topic) = topics.find(|topic| topic.as_str().ends_with(PRESENCE_SUFFIX)) else { return Ok(()) };
+    let detail = format!(
+        "The hub itself reports presence on the topic {} (`presence_events`): publish on another one.",
+        excerpt(topic.as_str())
+    );
+    Err(Problem::new(StatusCode::FORBIDDEN, "presence", detail))
 }
 
 /// Checks an event as the hub's validator does.

@@ -103,6 +103,9 @@ pub struct Settings {
     /// `GET /topics/{topic}/presence` shows it. Default: nothing is known, and such a path is one of
     /// a topic like others.
     pub presence: Option<Arc<PresenceIndex>>,
+    /// Whether the hub publishes changes of presence as events on topics that end with `/presence`.
+    /// Publications on these topics are then answered with 403. Default: no.
+    pub presence_events: bool,
     /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The stream is
     /// UTF-8 either way: some old clients (`sseclient` 0.0.27) need the parameter, others compare
     /// the bare type. Default: no.
@@ -147,6 +150,7 @@ impl Default for Settings {
             shared_revocations: None,
             summary_events_max: 50,
             presence: None,
+            presence_events: false,
             charset_utf8: false,
             connection_metrics: None,
             components: Vec::new(),

@@ -325,6 +325,7 @@ fn server_settings(config: &ServeConfig, default_topics: Vec<Matcher>) -> Settin
     settings.body_secs = config.body_secs;
     settings.charset_utf8 = config.charset_utf8;
     settings.access_log = config.access_log;
+    settings.presence_events = config.presence_events;
     settings.authorize = Applications::new(&config.authorize, config.authorize_requests_max);
     settings.upstream = config.upstream.as_ref().map(UpstreamConfig::handle);
     settings

@@ -196,19 +196,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
     flag(
         "presence",
         EVENTS,
-        "Know who is subscribed to which topic, at all hubs of the store, and show it at /topics/TOPIC/presence; every hub of the store needs \
-         it; takes a few hundred bytes for each stream",
+        "Show who is subscribed to which topic; it is shown at /topics/TOPIC/presence, over all hubs of the store, each of which needs this; \
+         takes a few hundred bytes for each stream",
     ),
     flag(
         "presence_events",
         EVENTS,
-        "Publish who comes to a topic and who leaves it as private events on the topic TOPIC/presence; implies presence",
+        "Publish who comes and leaves as private events; those of TOPIC are on the topic TOPIC/presence; implies presence",
     ),
     time(
         "presence_grace_secs",
         EVENTS,
-        "Time in which a subscriber that has left may come back without having left, for hooks and presence_events; a page that is reloaded \
-         then reports nothing",
+        "Time in which a subscriber may come back without having left; for hooks and presence_events: a page that is reloaded then reports \
+         nothing",
         Is("10"),
     ),
     flag("charset_utf8", EVENTS, "Add charset=utf-8 to the Content-Type of streams"),
