@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 mod application;
+mod attendance;
 mod banner;
 #[cfg_attr(not(all(target_os = "linux", feature = "bench")), path = "commands/bench_absent.rs")]
 mod bench;

@@ -169,13 +169,13 @@ async fn survives_kills(setup: &Setup, mut hubs: Vec<Hub>) {
         receiver.set(Mode::Accept);
         hubs[index].start_again().await.unwrap();
         stays = open(&hubs[(number + 1) % hubs.len()], "stays").await;
-        let marker = format!("marker-{number}");
-        let marked = open(&hubs[index], &marker).await;
-        receiver.has("presence.joined", Some(&marker)).await;
+        let new = format!("new-{number}");
+        let stream = open(&hubs[index], &new).await;
+        receiver.has("presence.joined", Some(&new)).await;
         if number % 2 == 0 {
             receiver.has("presence.left", Some(&leaving)).await;
         }
-        drop(marked);
+        drop(stream);
         receiver.check();
     }
     drop(stays);

@@ -217,13 +217,17 @@ mod tests {
         let index = PresenceIndex::default();
         let ann = [here(1, Some("ann"), &["chat", "chat", "news"]), here(2, Some("ann"), &["chat"])];
         let nameless = here(3, None, &["chat", "*", "chat/presence"]);
-        ann.iter().chain([&nameless]).for_each(|presence| index.note(presence));
+        for presence in ann.iter().chain([&nameless]) {
+            index.note(presence);
+        }
         let page = index.page("chat", None, 10);
         assert_eq!((page.subscribers, page.labels_count, labels(&page)), (3, 1, vec![("ann", 2)]));
         for none in ["*", "chat/presence", "other"] {
             assert_eq!(index.page(none, None, 10), MembersPage::default(), "{none}");
         }
-        ann.iter().for_each(|presence| index.note(&gone(presence)));
+        for presence in &ann {
+            index.note(&gone(presence));
+        }
         let page = index.page("chat", None, 10);
         assert_eq!((page.subscribers, labels(&page)), (1, vec![]));
         index.note(&gone(&nameless));

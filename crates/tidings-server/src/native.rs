@@ -116,7 +116,7 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     };
     let topic = topic_of(&parts)?;
     if let Some(present) = presence::asked(&app, &parts, form, &topic) {
-        return presence::presence(&app, &parts, &access, &query(&parts)?, present);
+        return presence::presence(&app, &parts, &access, &query(&parts)?, &present);
     }
     let matcher = app.hub.validator().exact(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     let parameters = query(&parts)?;

@@ -1,7 +1,6 @@
 //! `tidings serve`: the hub, put together from its parts.
 
 use std::{
-    error::Error as _,
     io::{self, IsTerminal},
     path::PathBuf,
     sync::Arc,
@@ -11,10 +10,9 @@ use std::{
 use clap::Args;
 use serde_json::json;
 use tidings::{
-    Hub, HubBuilder, HubSettings, Matcher,
-    log::{Log, Tail, TailItem},
+    Hub, HubSettings, Matcher,
+    log::{Tail, TailItem},
 };
-use tidings_presence::{PresenceIndex, PresenceList};
 use tidings_server::{
     Applications, ClientAddressSource, ConnectionMetrics, ConnectionSettings, Keyless, LocalAddress,
     RevocationFile, Settings, SharedRevocations, Tls, TrustedProxy, apis, connections_for_file_limit,
@@ -24,6 +22,7 @@ use tidings_server::{
 #[cfg(unix)]
 use super::application::{Application, Prepared};
 use super::{
+    attendance::Attendance,
     banner,
     listening::{Ended, Listening, base_url},
     log_filter::LogFilter,
@@ -40,7 +39,6 @@ use crate::{
         unknown_variables, warn_of_readable,
     },
     failure::Failure,
-    hooks::{HookSources, Hooks},
     issuer_keys::KeyFetchers,
     output::{self, harmless, print_line},
     store::Store,
@@ -183,37 +181,18 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     #[cfg(unix)]
     warn_of_memory_limit(&config, &settings);
     let hub = store.hub().validator(validator).settings(settings);
-    let started = match config.presence {
-        true => Attendance::start(hub).await.map(|(hub, attendance)| (hub, Some(attendance))),
-        false => hub.start().await.map(|hub| (hub, None)),
-    };
-    let (hub, attendance) = started.map_err(|error| {
-        let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-        Failure::runtime(format!("{error}{cause}"))
-    })?;
+    let (hub, attendance) = Attendance::start(hub, &config, store.journal.clone()).await?;
 
     let metrics = Arc::<ConnectionMetrics>::default();
     let bridges = Bridges::start(&config.bridges, &hub);
-    let hooks = match (&attendance, &store.journal) {
-        (Some(attendance), Some(journal)) => {
-            Some(attendance.hooks(&config, &hub, Arc::clone(journal)).map_err(Failure::runtime)?)
-        }
-        _ => None,
-    };
     let mut settings = server_settings(&config, default_topics);
     settings.leaving = listening.leaving().clone();
-    settings.presence = attendance.as_ref().map(|attendance| Arc::clone(&attendance.index));
     settings.revocation_file = revocation_file(&config.keeping.store)?;
-    settings.shared_revocations = SharedRevocations::read(&hub)
-        .await
-        .inspect_err(|error| {
-            tracing::warn!(%error, "it is not known yet which credentials were revoked; until then they are answered 503");
-        })
-        .ok();
+    settings.shared_revocations = shared_revocations(&hub).await;
     settings.connection_metrics = Some(Arc::clone(&metrics));
     let key_fetchers = Arc::<KeyFetchers>::default();
     settings.components = bridges.components();
-    settings.components.extend(hooks.iter().flat_map(Hooks::components));
+    attendance.add_to(&mut settings);
     settings.components.extend(KeyFetchers::component(&key_fetchers, authenticator.as_ref()));
     #[cfg(unix)]
     let application = application.zip(settings.upstream.clone()).map(|(it, upstream)| it.behind(upstream));
@@ -236,14 +215,13 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     }
     log_start(&config, &addresses, &admin_addresses, &base_url, files);
     let connections = connection_settings(&config);
+    let ending = attendance.clone();
     let serve = |listeners, ended: Ended| {
         // Another hub takes over bridges and hooks now, not after the last stream has drained.
         let ended = async move {
             let drain = ended.await;
             bridges.stop().await;
-            if let Some(hooks) = hooks {
-                hooks.stop().await;
-            }
+            ending.stop_hooks().await;
             drain
         };
         tidings_server::serve(listeners, service, connections, metrics, ended)
@@ -251,9 +229,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     #[cfg(unix)]
     let application = application.map(|it| it.start(&config, &listening, hub.clone())).transpose()?;
     let served = listening.serve(hub, store, config.drain_secs, config.upgrade_secs, serve).await;
-    if let Some(attendance) = attendance {
-        attendance.list.withdrawn().await;
-    }
+    attendance.withdrawn().await;
     #[cfg(unix)]
     if let Some(application) = application {
         return application.end(served).await;
@@ -261,33 +237,13 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     served
 }
 
-/// Who is subscribed, at this hub and at the others of its store.
-struct Attendance {
-    list: PresenceList,
-    index: Arc<PresenceIndex>,
-}
-
-impl Attendance {
-    /// Starts a hub that keeps it.
-    async fn start(hub: HubBuilder) -> Result<(Hub, Self), tidings::Error> {
-        let index = Arc::<PresenceIndex>::default();
-        let noting = Arc::clone(&index);
-        let (hub, list) = PresenceList::start(hub, move |presence| noting.note(presence)).await?;
-        Ok((hub, Self { list, index }))
-    }
-
-    /// Starts the hooks.
-    fn hooks(&self, config: &ServeConfig, hub: &Hub, journal: Arc<dyn Log>) -> Result<Hooks, String> {
-        let sources = HookSources {
-            hub: hub.clone(),
-            list: self.list.clone(),
-            index: Arc::clone(&self.index),
-            journal,
-            grace: Duration::from_secs(config.presence_grace_secs),
-            has_events: config.presence_events,
-        };
-        Hooks::start(config.hooks.clone(), sources)
-    }
+/// What the other hubs of the store have revoked.
+async fn shared_revocations(hub: &Hub) -> Option<SharedRevocations> {
+    let read = SharedRevocations::read(hub).await;
+    read.inspect_err(|error| {
+        tracing::warn!(%error, "it is not known yet which credentials were revoked; until then they are answered 503");
+    })
+    .ok()
 }
 
 /// How events are delivered, as configured.

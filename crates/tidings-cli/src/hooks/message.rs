@@ -161,7 +161,7 @@ mod tests {
             body: r#"{"test": 2432232314}"#.to_owned(),
         };
         let one = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
-        assert_eq!(message.signatures(&[secret.clone()], 1_614_265_330), one);
+        assert_eq!(message.signatures(std::slice::from_ref(&secret), 1_614_265_330), one);
         let both = message.signatures(&[secret.clone(), secret], 1_614_265_330);
         assert_eq!(both, format!("{one} {one}"));
     }

@@ -108,10 +108,11 @@ mod tests {
             let is_present = |member: &Member| self.present.contains(member);
             let due = self.reconciler.due(is_present, &self.recorded, is_current, now);
             for change in &due {
-                match change.is_here {
-                    true => self.recorded.insert(change.member.clone()),
-                    false => self.recorded.remove(&change.member),
-                };
+                if change.is_here {
+                    self.recorded.insert(change.member.clone());
+                } else {
+                    self.recorded.remove(&change.member);
+                }
             }
             due.iter().map(Change::kind).collect()
         }

@@ -109,10 +109,9 @@ impl Held {
                 self.renewed_at = now;
                 Ok(())
             }
-            Ok(false) => Err(Ended::LeaseLost),
             // A little earlier than the cluster, whose clock may be faster.
             Err(_) if Instant::now() + RENEWED_EVERY < self.renewed_at + LEASE_TIME => Ok(()),
-            Err(_) => Err(Ended::LeaseLost),
+            Ok(false) | Err(_) => Err(Ended::LeaseLost),
         }
     }
 }
@@ -185,7 +184,9 @@ async fn record(shared: &Shared, journal: &mut Journal, reconciler: &mut Reconci
         return Ok(());
     }
     let checkpoint = shared.board.with(|ledger| {
-        entries.iter().for_each(|entry| ledger.read(entry));
+        for entry in &entries {
+            ledger.read(entry);
+        }
         ledger.due_checkpoint()
     });
     shared.board.notify();

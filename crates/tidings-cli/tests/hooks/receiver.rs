@@ -128,9 +128,7 @@ impl Receiver {
     pub(crate) async fn waits(&self, what: &str, condition: impl Fn(&[Event]) -> bool) {
         let mut state = self.shared.state.subscribe();
         let waited = timeout(TAKEOVER, state.wait_for(|state| condition(&state.events))).await;
-        if waited.is_err() {
-            panic!("waited for {what}; received {:#?}", self.events());
-        }
+        assert!(waited.is_ok(), "waited for {what}; received {:#?}", self.events());
     }
 
     /// Checks what was received: of each member, comings and leavings alternate, and the changes of a

@@ -74,9 +74,9 @@ pub(super) fn presence(
     parts: &Parts,
     access: &Access,
     parameters: &Parameters,
-    asked: Asked<'_>,
+    asked: &Asked<'_>,
 ) -> Result<Response, Problem> {
-    let Asked { index, reporting, topic } = asked;
+    let Asked { index, reporting, topic } = *asked;
     let validator = app.hub.validator();
     let reporting = validator.topic(reporting).map_err(|invalid| Problem::of_matcher(&invalid))?;
     validator.topic(topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
