@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use tidings::{Presence, log::parts::lock};
+use tidings::{ConnectionId, Presence, log::parts::lock};
 use tokio::sync::Notify;
 
 use crate::encoding::{reported_label, reported_matchers};
@@ -56,10 +56,19 @@ pub struct PresenceIndex {
 
 #[derive(Debug, Default)]
 struct State {
+    subscribers: HashMap<ConnectionId, Subscriber>,
     topics: HashMap<Arc<str>, Attendance>,
     /// Members that came or left, while somebody follows: at most as many as were present
     /// meanwhile.
     changed: Option<HashSet<Member>>,
+}
+
+/// Where a subscriber counts.
+#[derive(Debug)]
+struct Subscriber {
+    /// Each once.
+    topics: Box<[Arc<str>]>,
+    label: Option<Arc<str>>,
 }
 
 /// Who is present on a topic.
@@ -70,24 +79,19 @@ struct Attendance {
 }
 
 impl PresenceIndex {
-    /// A subscriber connected or disconnected.
+    /// A subscriber connected or disconnected, or its topics changed.
     pub fn note(&self, presence: &Presence) {
-        let matchers = reported_matchers(presence).iter();
-        let topics = matchers.filter(|matcher| !matcher.is_pattern).map(|matcher| &matcher.text);
-        let mut topics: Vec<_> =
-            topics.filter(|text| &***text != "*" && !text.ends_with(PRESENCE_SUFFIX)).collect();
-        topics.sort_unstable();
-        topics.dedup();
-        if topics.is_empty() {
-            return;
-        }
-        let label = presence.label.as_ref().map(|label| match reported_label(label) {
-            all if all.len() == label.len() => Arc::clone(label),
-            part => part.into(),
-        });
         let mut state = self.state();
-        for topic in topics {
-            state.note(topic, label.as_ref(), presence.here);
+        // A subscriber whose topics changed is reported once more as one that is here.
+        if let Some(before) = state.subscribers.remove(&presence.connection) {
+            state.count(&before, false);
+        }
+        if presence.here {
+            let subscriber = Subscriber::of(presence);
+            if !subscriber.topics.is_empty() {
+                state.count(&subscriber, true);
+                state.subscribers.insert(presence.connection, subscriber);
+            }
         }
         let is_followed = state.changed.is_some();
         drop(state);
@@ -152,7 +156,30 @@ impl PresenceIndex {
     }
 }
 
+impl Subscriber {
+    fn of(presence: &Presence) -> Self {
+        let matchers = reported_matchers(presence).iter();
+        let topics = matchers.filter(|matcher| !matcher.is_pattern).map(|matcher| &matcher.text);
+        let counts = |text: &&Arc<str>| &***text != "*" && !text.ends_with(PRESENCE_SUFFIX);
+        let mut topics: Vec<_> = topics.filter(counts).cloned().collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let label = presence.label.as_ref().map(|label| match reported_label(label) {
+            all if all.len() == label.len() => Arc::clone(label),
+            part => part.into(),
+        });
+        Self { topics: topics.into(), label }
+    }
+}
+
 impl State {
+    /// Counts a subscriber on all its topics, or does so no more.
+    fn count(&mut self, subscriber: &Subscriber, is_here: bool) {
+        for topic in &subscriber.topics {
+            self.note(topic, subscriber.label.as_ref(), is_here);
+        }
+    }
+
     fn note(&mut self, topic: &Arc<str>, label: Option<&Arc<str>>, is_here: bool) {
         let attendance = if is_here {
             self.topics.entry(Arc::clone(topic)).or_default()
@@ -232,6 +259,25 @@ mod tests {
         assert_eq!((page.subscribers, labels(&page)), (1, vec![]));
         index.note(&gone(&nameless));
         assert!(index.state().topics.is_empty(), "nothing stays of those who left");
+    }
+
+    #[test]
+    fn a_subscriber_whose_topics_change_counts_on_the_new_ones_alone() {
+        let index = PresenceIndex::default();
+        index.note(&here(1, Some("ann"), &["chat", "news"]));
+        index.follow();
+        let changed = here(1, Some("ann"), &["news", "sport"]);
+        index.note(&changed);
+        let counts = |index: &PresenceIndex| {
+            ["chat", "news", "sport"].map(|topic| index.page(topic, None, 10).subscribers)
+        };
+        assert_eq!(counts(&index), [0, 1, 1]);
+        assert!(index.take_changed().contains(&named("chat", Some("ann"))));
+        // One that is reported once more without a change.
+        index.note(&changed);
+        assert_eq!(counts(&index), [0, 1, 1]);
+        index.note(&gone(&changed));
+        assert!(index.state().topics.is_empty() && index.state().subscribers.is_empty());
     }
 
     #[test]
