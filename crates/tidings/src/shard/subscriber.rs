@@ -173,9 +173,9 @@ impl<W: Wire> Subscriber<W> {
             }
             return;
         }
-        self.reader.replayed(&page);
+        let unread = self.reader.replayed(&page);
         let mut backlog = Backlog::default();
-        backlog.take_page(page, None);
+        backlog.take_page(page, unread, None);
         let pending = self.pending_mut();
         pending.take(Vec::new(), backlog);
         if pending.is_empty() {
@@ -186,8 +186,8 @@ impl<W: Wire> Subscriber<W> {
     /// Drops a page that the socket does not accept, to read it again when it does.
     pub(super) fn give_page_back(&mut self) {
         let Some(pending) = &mut self.pending else { return };
-        if pending.page.take().is_some() {
-            self.reader.place = pending.place_after_pieces();
+        if let Some(page) = pending.page.take() {
+            self.reader.unread(pending.place_after_pieces(), page.unread);
         }
         if pending.is_empty() {
             self.pending = None;

@@ -10,6 +10,7 @@ use crate::{
     feed::encode::Notice,
     feed::frames::{Frame, Frames},
     replay::Replayed,
+    subscriber::reader::Unread,
 };
 
 /// Bounded by one page and a few notices.
@@ -35,17 +36,26 @@ pub(crate) struct PageProgress {
     pub(crate) epoch: Epoch,
     /// Where in the bytes the next frame begins.
     pub(crate) offset: usize,
+    /// For a reader that gives the page back.
+    pub(crate) unread: Option<Box<Unread>>,
 }
 
 impl Backlog {
-    /// Adds a page. A gap is reported before anything that could move the reader past it.
-    pub(crate) fn take_page(&mut self, page: Replayed, hello: Option<ControlFrame>) {
+    /// Adds a page that the reader has replayed. A gap is reported before anything that could move the
+    /// reader past it.
+    pub(crate) fn take_page(
+        &mut self,
+        page: Replayed,
+        unread: Option<Box<Unread>>,
+        hello: Option<ControlFrame>,
+    ) {
         let gap = page.gap.map(|(place, bytes)| ControlFrame { place: Some(place), bytes });
         self.control_frames.extend(gap.into_iter().chain(hello));
         self.page = (page.frames.len() > 0).then_some(PageProgress {
             frames: page.frames,
             epoch: page.place.epoch,
             offset: 0,
+            unread,
         });
     }
 

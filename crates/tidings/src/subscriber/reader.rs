@@ -58,6 +58,13 @@ pub(crate) enum Step {
     Wait,
 }
 
+/// What a reader of a history with several starts was, besides its place, before it replayed a page.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    stages: Box<Stages>,
+    reported: Option<Position>,
+}
+
 impl Reader {
     /// A reader of history, which receives nothing from feeds.
     pub(crate) fn of_history(
@@ -279,10 +286,13 @@ impl Reader {
         }
     }
 
-    /// Moves to the position that a replay has reached.
-    pub(crate) fn replayed(&mut self, page: &Replayed) {
+    /// Moves to the position that a replay has reached. Returns what [`unread`](Self::unread) needs
+    /// if the page is not sent.
+    pub(crate) fn replayed(&mut self, page: &Replayed) -> Option<Box<Unread>> {
         self.place = page.place;
         self.reported = page.reported;
+        let stages = self.stages.clone();
+        let unread = stages.map(|stages| Box::new(Unread { stages, reported: page.reported }));
         self.stages = self.stages.take().and_then(|stages| {
             if page.place.epoch != stages.epoch {
                 // Positions of one epoch mean nothing in another: all matchers continue here.
@@ -298,6 +308,16 @@ impl Reader {
         // The page is at least as new as the feeds were then. The feeds may be newer than the page
         // by now.
         self.waits_for_epoch = page.at_end && page.place.epoch != self.looked_in;
+        unread
+    }
+
+    /// Goes back to a place within a page that was replayed, to read the rest of it again.
+    pub(crate) fn unread(&mut self, place: Cursor, unread: Option<Box<Unread>>) {
+        self.place = place;
+        if let Some(unread) = unread {
+            self.stages = Some(unread.stages);
+            self.reported = unread.reported;
+        }
     }
 
     /// The next frame of all feeds.

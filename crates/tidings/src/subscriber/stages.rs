@@ -16,7 +16,7 @@ use tidings_topic::Filter;
 use crate::edits::TopicEdit;
 
 /// The rest of such a history: at least one stage.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stages {
     /// The epoch of the positions.
     pub(crate) epoch: Epoch,
@@ -27,7 +27,7 @@ pub(crate) struct Stages {
 }
 
 /// What is read up to the start of the next matchers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stage {
     pub(crate) filter: Arc<Filter>,
     /// Through here.

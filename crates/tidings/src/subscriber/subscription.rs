@@ -313,8 +313,8 @@ impl Subscription {
         if self.end.as_ref().is_some_and(|end| end.epoch != page.place.epoch) {
             page = Replayed { frames: Arc::default(), place: page.from, ..page };
         }
-        self.reader.replayed(&page);
-        self.backlog.take_page(page, hello);
+        let unread = self.reader.replayed(&page);
+        self.backlog.take_page(page, unread, hello);
     }
 
     /// The next frame of the hub itself, if any.

@@ -1,8 +1,10 @@
 //! The bytes that wait for full sockets are bounded, and are dropped in such a way that no
 //! subscriber misses an event.
 
+use tidings_topic::Since;
+
 use super::{
-    CloseReason, in_paused_time,
+    CloseReason, Subscribe, in_paused_time,
     stage::{Stage, received},
 };
 
@@ -43,6 +45,36 @@ fn pages_that_sockets_do_not_take_are_given_back_and_read_again() {
             assert_eq!(received.numbers, (0..EVENTS).collect::<Vec<_>>());
             assert_eq!(received.notices, Vec::<String>::new());
         }
+    });
+}
+
+/// The page is the last of the history of one topic, and it is read again while the other topic has
+/// not started either.
+#[test]
+fn a_page_that_is_given_back_is_read_again_without_topics_that_start_after_it() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|settings| settings.pending_bytes_max = 500).await;
+        for _ in 0..10 {
+            stage.publish(&[0], false, 100).await;
+            stage.publish(&[1], false, 100).await;
+        }
+        let matchers = stage.matchers(&[0, 1]);
+        let starts = matchers.into_iter().zip([Since::Earliest, Since::Now]);
+        let ask = starts.fold(Subscribe::new([]), |ask, (matcher, since)| ask.matcher_since(matcher, since));
+        let who = stage.open(ask, 0, 800).await;
+        stage.settle().await;
+        let before = received(&stage.listeners[who].socket.peer().received).numbers;
+        assert!((1..9).contains(&before.len()), "{before:?}");
+        assert!(stage.shard.pending_bytes <= 500, "the page was given back");
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        for topic in [1, 0] {
+            stage.publish(&[topic], false, 100).await;
+        }
+        stage.settle().await;
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert_eq!(received.numbers, (0..20).step_by(2).chain([20, 21]).collect::<Vec<_>>());
+        assert_eq!(received.notices, Vec::<String>::new());
     });
 }
 
