@@ -1,10 +1,4 @@
-//! Who is subscribed to which topic: the subscribers of a [presence list](crate::PresenceList),
-//! counted by topic and label.
-//!
-//! Every hub counts what hubs exchange of a subscriber, of its own subscribers too: at most 1 KiB of
-//! the label, and the first 8 KiB of the matchers. Only topics that a subscriber names count. Who subscribes to a pattern or to all topics is
-//! present on none, since nobody can tell which topics that person came for. Topics that report on
-//! presence themselves ([`PRESENCE_SUFFIX`]) have none.
+//! Who is subscribed to which topic.
 //!
 //! Invariants: an entry exists only while somebody is present; no lock is held while anything else
 //! runs.
@@ -46,8 +40,14 @@ pub struct MembersPage {
     pub has_more: bool,
 }
 
-/// See the [module documentation](self). It is kept by calling [`note`](Self::note) for each change
-/// of a presence list.
+/// Who is subscribed to which topic: the subscribers of a [presence list](crate::PresenceList),
+/// counted by topic and label. It is kept by calling [`note`](Self::note) for each change of the
+/// list.
+///
+/// Every hub counts what hubs exchange of a subscriber, of its own subscribers too: at most 1 KiB of
+/// the label, and the first 8 KiB of the matchers. Only topics that a subscriber names count. Who
+/// subscribes to a pattern or to all topics is present on none, since nobody can tell which topics
+/// that person came for. Topics that report on presence themselves ([`PRESENCE_SUFFIX`]) have none.
 #[derive(Debug, Default)]
 pub struct PresenceIndex {
     state: Mutex<State>,
