@@ -58,7 +58,8 @@ pub(crate) enum Step {
     Wait,
 }
 
-/// What a reader of a history with several starts was, besides its place, before it replayed a page.
+/// What a page of a history with several starts changes in its reader, besides the place, as it was
+/// before the page.
 #[derive(Debug)]
 pub(crate) struct Unread {
     stages: Box<Stages>,
