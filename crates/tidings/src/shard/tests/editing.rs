@@ -108,6 +108,30 @@ fn a_page_that_is_being_read_when_a_topic_is_added_is_read_again() {
     });
 }
 
+/// A page that was read, but did not fit into the socket, has events of a topic that is removed.
+#[test]
+fn what_a_full_socket_has_not_taken_is_read_again_for_the_topics_after_a_change() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        for _ in 0..20 {
+            stage.publish(&[0], false, 100).await;
+            stage.publish(&[1], false, 100).await;
+        }
+        let who = stage.subscribe(&[0], &[], true, 800).await;
+        stage.settle().await;
+        assert!(stage.shard.pending_bytes > 1_000, "the rest of the page waits");
+        assert!(stage.edit(who, &[1], &[0]).await);
+        assert!(stage.shard.pending_bytes < 500, "only what has to be sent whole waits");
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        let listener = &stage.listeners[who];
+        let received = received(&listener.socket.peer().received);
+        assert_eq!(received.numbers, stage.expected(listener));
+        assert_eq!(received.numbers.last(), Some(&39), "the rest of the other topic");
+        assert!(received.notices.is_empty(), "{:?}", received.notices);
+    });
+}
+
 #[test]
 fn a_subscriber_that_cannot_be_changed_is_not_kept_for_it() {
     in_paused_time(async {
