@@ -2,7 +2,7 @@
 // what happened instead.
 
 /** The timeout of every wait. Long enough for a loaded machine; no test depends on it being short. */
-export const PATIENCE_MS = 30_000;
+export const PATIENCE_MS = 120_000;
 
 export class Journal {
   #waiting = new Set();

@@ -6,11 +6,13 @@
 
 #![cfg(unix)]
 
+use std::time::Duration;
+
 use tidings_testkit::{
     EventStream, Hub, NatsNodes, NatsServer, PATIENCE, RedisServer,
     failover::{Losses, outages, run_failover},
 };
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 const HUBS: usize = 3;
 const OUTAGES: u64 = 4;
@@ -44,11 +46,25 @@ async fn subscribers_fail_over_through_nats_outages_and_miss_nothing() {
     }
 }
 
+/// The pause after a refusal, so that the requests do not take the processor from an election.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
 /// Publishes with a key until it is acknowledged.
 async fn publish_at_last(hub: &Hub, data: &str) {
     let head = format!("POST /topics/chat\nIdempotency-Key: {data}");
-    let publishing = async { while hub.request(&head, data.as_bytes()).await.unwrap().status != 200 {} };
-    timeout(PATIENCE, publishing).await.unwrap_or_else(|_| panic!("{data} was never accepted"));
+    let mut last = String::new();
+    let publishing = async {
+        loop {
+            let reply = hub.request(&head, data.as_bytes()).await.unwrap();
+            if reply.status == 200 {
+                break;
+            }
+            last = format!("{} {}", reply.status, reply.text());
+            sleep(REFUSED_PAUSE).await;
+        }
+    };
+    let outcome = timeout(PATIENCE, publishing).await;
+    outcome.unwrap_or_else(|_| panic!("{data} was never accepted: {last}\n{}", hub.output().join("\n")));
 }
 
 /// Three servers hold the log, and any one may be down, including the leader.

@@ -46,9 +46,10 @@ pub use redis::{RedisNodes, RedisSentinels, RedisServer};
 pub use tidings_sse::{Item, ParsedEvent};
 pub use tls::TlsClient;
 
-/// The timeout of every wait in tests. Long enough for a loaded machine; no test depends on it
+/// The timeout of every wait in tests. Long enough for a loaded machine, and for a cluster that
+/// needs several attempts to elect a leader (NATS: up to ten seconds each); no test depends on it
 /// being short.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for `future`, at most [`PATIENCE`]. The error names what was missing.
 pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> anyhow::Result<T> {
