@@ -76,9 +76,10 @@ impl<'f> Reach<'f> {
 pub(crate) struct Draft {
     pub(crate) epoch: Epoch,
     pub(crate) after: Position,
-    /// Entries that may be accepted.
+    /// Entries that may be accepted, in order.
     pub(crate) entries: Vec<Arc<Entry>>,
-    /// Keep only this many of the last accepted entries; `after` is right before the first of them.
+    /// The entries are in reverse order; keep only this many accepted ones, and `after` is right
+    /// before the oldest of them.
     pub(crate) last_count: Option<usize>,
     pub(crate) through: Position,
     pub(crate) at_end: bool,
@@ -89,9 +90,7 @@ impl Draft {
     /// The newest entries, given newest first, at the end of a log: the filter accepts `count` of
     /// them at most.
     pub(crate) fn last(count: usize, newest_first: Gathered, end: Cursor, floor: FloorDraft) -> Self {
-        let mut entries = newest_first.entries;
-        entries.reverse();
-        let (epoch, through) = (end.epoch, end.position);
+        let (epoch, through, entries) = (end.epoch, end.position, newest_first.entries);
         let after = Position::BEFORE_ALL;
         Self { epoch, after, entries, last_count: Some(count), through, at_end: true, floor }
     }
@@ -100,30 +99,21 @@ impl Draft {
     pub(crate) async fn finish(self, filter: &Filter) -> Page {
         let floor = self.floor.finish(filter).await;
         let pace = Pace::of(filter);
+        let count_max = self.last_count.unwrap_or(usize::MAX);
+        let mut candidates = self.entries.into_iter();
         let mut entries = Vec::new();
+        while entries.len() < count_max
+            && let Some(entry) = candidates.next()
+        {
+            pace.step().await;
+            if filter.accepts(&entry.event) {
+                entries.push(entry);
+            }
+        }
         let mut after = self.after;
-        match self.last_count {
-            None => {
-                for entry in self.entries {
-                    pace.step().await;
-                    if filter.accepts(&entry.event) {
-                        entries.push(entry);
-                    }
-                }
-            }
-            Some(count) => {
-                let mut newest_first = self.entries.into_iter().rev();
-                while entries.len() < count
-                    && let Some(entry) = newest_first.next()
-                {
-                    pace.step().await;
-                    if filter.accepts(&entry.event) {
-                        entries.push(entry);
-                    }
-                }
-                entries.reverse();
-                after = entries.first().map_or(self.through, |first| just_before(first.cursor.position));
-            }
+        if self.last_count.is_some() {
+            entries.reverse();
+            after = entries.first().map_or(self.through, |first| just_before(first.cursor.position));
         }
         Page { epoch: self.epoch, after, entries, through: self.through, at_end: self.at_end, floor }
     }
