@@ -32,7 +32,7 @@ use super::{
     hiding::{Fate, Hiding},
     index::Row,
     index_file,
-    new_segment::{random, read_deletions},
+    new_segment::random,
     open_log::OpenLog,
     record::{Header, Record},
     record_reader::{RecordReader, WINDOW_BYTES},
@@ -201,10 +201,8 @@ impl<'a> Compaction<'a> {
         }
         // The front that says so was saved, or is saved before this file is used.
         let done_through = self.hiding.deletions.done_through(self.front);
-        let mut places = old.deletions(disk)?;
-        places.retain(|place| place.serial > done_through);
-        let deletions = read_deletions(disk, old, &places)?;
-        if deletions.len() < places.len() {
+        let (deletions, are_whole) = old.deletions_after(disk, done_through)?;
+        if !are_whole {
             log.store.acknowledged().damage.get_or_insert_with(|| damaged_deletion(old.name));
             return Ok(None);
         }

@@ -6,40 +6,44 @@ use tidings_topic::Epoch;
 
 use super::{
     disk::{Disk, DiskFile, TEMPORARY},
-    index::IndexedDeletion,
-    record::{DeletionRecord, Header, Record},
-    record_reader::RecordReader,
+    record::{DeletionRecord, Header},
     segment_file::{Segment, SegmentName},
     segment_output::SegmentOutput,
 };
-
-/// Bytes that are read at once where deletions are read: they follow each other, or are far apart.
-const AHEAD_BYTES: usize = 64 * 1024;
 
 /// A segment without events, and its file.
 #[derive(Debug)]
 pub(super) struct NewSegment {
     pub(super) segment: Segment,
     pub(super) file: Arc<dyn DiskFile>,
+    /// It is the last segment begun again. Of the two the new one is valid; the caller removes the
+    /// old one.
+    pub(super) replaces_last: bool,
 }
 
 impl NewSegment {
-    /// Begins a segment after so many bytes of the log, and syncs it.
-    pub(super) fn create(disk: &dyn Disk, header: Header, base: u64) -> io::Result<Self> {
-        Self::with_deletions(disk, SegmentName::new(header.first), header, base, Vec::new())
+    /// Begins the first segment of a log whose next event has this number.
+    pub(super) fn first(disk: &dyn Disk, first: u64, epoch: Epoch) -> io::Result<Self> {
+        let header = Header { first, epoch, salt: random()? };
+        Self::create(disk, SegmentName::new(first), header, 0, Vec::new())
     }
 
-    /// Begins the same segment again, with its deletions. Of the two the new one is valid; the
-    /// caller removes the old one.
-    pub(super) fn create_in_place_of(disk: &dyn Disk, old: &Segment, epoch: Epoch) -> io::Result<Self> {
-        let places = old.deletions(disk)?;
-        let deletions = if places.is_empty() { Vec::new() } else { read_deletions(disk, old, &places)? };
-        let name = SegmentName { generation: old.name.generation + 1, ..old.name };
-        let header = Header { epoch, salt: random()?, ..old.header };
-        Self::with_deletions(disk, name, header, old.base(), deletions)
+    /// Begins the segment after the last one. If that has no events, it is begun again, with its
+    /// deletions.
+    pub(super) fn after(disk: &dyn Disk, last: &Segment, epoch: Epoch) -> io::Result<Self> {
+        let header = Header { first: last.last() + 1, epoch, salt: random()? };
+        if header.first > last.first() {
+            let (name, base) = (SegmentName::new(header.first), last.base() + last.bytes());
+            return Self::create(disk, name, header, base, Vec::new());
+        }
+        let name = SegmentName { generation: last.name.generation + 1, ..last.name };
+        let (deletions, _) = last.deletions_after(disk, 0)?;
+        let new = Self::create(disk, name, header, last.base(), deletions)?;
+        Ok(Self { replaces_last: true, ..new })
     }
 
-    fn with_deletions(
+    /// Writes a segment with these deletions, and syncs it.
+    fn create(
         disk: &dyn Disk,
         name: SegmentName,
         header: Header,
@@ -55,26 +59,9 @@ impl NewSegment {
         file.sync_data()?;
         disk.rename(&temporary, &name.log())?;
         disk.sync_directory()?;
-        Ok(Self { segment: Segment::with_memory(name, header, base, index), file })
+        let segment = Segment::with_memory(name, header, base, index);
+        Ok(Self { segment, file, replaces_last: false })
     }
-}
-
-/// The deletions of a segment at these places. One that is damaged is left out.
-pub(super) fn read_deletions(
-    disk: &dyn Disk,
-    segment: &Segment,
-    places: &[IndexedDeletion],
-) -> io::Result<Vec<DeletionRecord>> {
-    let mut reader = RecordReader::new(disk.open(&segment.name.log())?, segment.header)?;
-    let mut deletions = Vec::with_capacity(places.len());
-    for place in places {
-        if let Some(Record::Deletion(record)) = reader.at(u64::from(place.offset), AHEAD_BYTES)?
-            && record.deletion.serial == place.serial
-        {
-            deletions.push(record);
-        }
-    }
-    Ok(deletions)
 }
 
 /// A number that nobody can guess.

@@ -5,11 +5,14 @@ use std::{io, sync::Arc};
 
 use super::{
     disk::{DiskFile, read_full},
-    record::{HEAD_BYTES, HEADER_BYTES, Header, Record, RecordHead},
+    index::IndexedDeletion,
+    record::{DeletionRecord, HEAD_BYTES, HEADER_BYTES, Header, Record, RecordHead},
 };
 
 /// Bytes that are read at once where everything is read.
 pub(super) const WINDOW_BYTES: usize = 1024 * 1024;
+/// The same where deletions are read: they follow each other, or are far apart.
+const DELETIONS_BYTES: usize = 64 * 1024;
 
 /// Reads records of a segment through a window that moves on.
 #[derive(Debug)]
@@ -43,6 +46,19 @@ impl RecordReader {
             HeadFound::Whole(head) => self.record(offset, head, ahead),
             HeadFound::Damaged | HeadFound::Short => Ok(None),
         }
+    }
+
+    /// The deletions at these places. One that is damaged is left out.
+    pub(super) fn deletions(&mut self, places: &[IndexedDeletion]) -> io::Result<Vec<DeletionRecord>> {
+        let mut deletions = Vec::with_capacity(places.len());
+        for place in places {
+            if let Some(Record::Deletion(record)) = self.at(u64::from(place.offset), DELETIONS_BYTES)?
+                && record.deletion.serial == place.serial
+            {
+                deletions.push(record);
+            }
+        }
+        Ok(deletions)
     }
 
     /// Looks at the beginning of a record, and reads so many bytes ahead if there is need to read.

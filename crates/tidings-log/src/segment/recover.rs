@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicBool},
 };
 
-use tidings_topic::{Cursor, Epoch, EventId};
+use tidings_topic::{Cursor, Epoch};
 use tokio::sync::watch;
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
     hiding::Hiding,
     home::Home,
     horizon::{Horizon, NextExpiries},
-    new_segment::{NewSegment, random, read_deletions},
+    new_segment::{NewSegment, random},
     open_log::OpenLog,
     record::{FORMAT, HEADER_BYTES, Header, NoHeader},
     retention::Retention,
@@ -43,7 +43,7 @@ use crate::{
     Clock, EpochStart, Epochs, MemoryLimits, RetentionRule,
     histogram::Histogram,
     ledger::keys::{Keys, KnownKey},
-    numbers::{number, position},
+    numbers::position,
 };
 
 /// What a file is renamed to that cannot be a segment and may hold events.
@@ -123,7 +123,8 @@ pub(super) fn open(
     let state = LogState { closed_at: None, is_synced, deletions: 0, boot_id, epochs: epochs.clone() };
     // From here on a crash is one of this run.
     state.save(&*disk)?;
-    let (segments, file) = continued(&*disk, found.segments, found.open, &epochs, newest)?;
+    let epoch = epochs.current().epoch;
+    let (segments, file) = continued(&*disk, found.segments, found.open, epoch, newest)?;
     let segment = Arc::clone(segments.last().expect("there is a segment to write to"));
     let mut horizon = horizon(&saved, rules, &limits, newest);
     let done_through = saved.deletions_done_through;
@@ -215,13 +216,8 @@ fn replay_deletions(
 ) -> io::Result<()> {
     for segment in segments {
         segment.note_clean(done_through);
-        let mut places = segment.deletions(disk)?;
-        places.retain(|place| place.serial > done_through);
-        if places.is_empty() {
-            continue;
-        }
-        let deletions = read_deletions(disk, segment, &places)?;
-        if deletions.len() < places.len() {
+        let (deletions, are_whole) = segment.deletions_after(disk, done_through)?;
+        if !are_whole {
             damage.get_or_insert_with(|| damaged_deletion(segment.name));
         }
         for mut record in deletions {
@@ -239,24 +235,17 @@ struct Crash {
     closed_at: Option<u64>,
     /// What was written cannot have been lost by the system, only by the disk.
     same_boot: bool,
-    /// Whatever was acknowledged had been synced.
-    synced: bool,
-    known: bool,
+    /// The log may end before what was acknowledged, although nothing of it looks wrong.
+    may_have_lost_the_end: bool,
 }
 
 impl Crash {
     fn of(state: Option<&LogState>, boot_id: Option<&str>) -> Self {
-        Self {
-            closed_at: state.and_then(|state| state.closed_at),
-            same_boot: state.is_some_and(|state| boot_id.is_some() && state.boot_id.as_deref() == boot_id),
-            synced: state.is_some_and(|state| state.is_synced),
-            known: state.is_some(),
-        }
-    }
-
-    /// Whether the log may end before what was acknowledged, although nothing of it looks wrong.
-    fn may_have_lost_the_end(&self) -> bool {
-        !self.known || self.closed_at.is_none() && !self.same_boot && !self.synced
+        let closed_at = state.and_then(|state| state.closed_at);
+        let same_boot = state.is_some_and(|state| boot_id.is_some() && state.boot_id.as_deref() == boot_id);
+        let may_have_lost_the_end =
+            state.is_none_or(|state| closed_at.is_none() && !same_boot && !state.is_synced);
+        Self { closed_at, same_boot, may_have_lost_the_end }
     }
 }
 
@@ -281,7 +270,7 @@ fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<
     let (names, replaced) = SegmentName::all_of(names);
     replaced.into_iter().try_for_each(|name| remove(disk, name))?;
     let mut headers = Vec::new();
-    let mut found = FoundLog { end_lost: crash.may_have_lost_the_end(), ..FoundLog::default() };
+    let mut found = FoundLog { end_lost: crash.may_have_lost_the_end, ..FoundLog::default() };
     for (place, name) in names.iter().enumerate() {
         let hidden = names.get(place + 1).is_some_and(|next| next.first - 1 <= front);
         if hidden {
@@ -432,34 +421,25 @@ fn continued(
     disk: &dyn Disk,
     mut segments: Vec<Arc<Segment>>,
     open: Option<Arc<dyn DiskFile>>,
-    epochs: &Epochs,
+    epoch: Epoch,
     newest: u64,
 ) -> io::Result<Continued> {
-    let epoch = epochs.current().epoch;
-    let last = segments.last().cloned();
-    if let (Some(last), Some(file)) = (last, open) {
-        if last.header.epoch == epoch {
-            return Ok((segments, file));
+    let new = match (segments.last().cloned(), open) {
+        (Some(last), Some(file)) if last.header.epoch == epoch => return Ok((segments, file)),
+        (Some(last), _) => {
+            let new = NewSegment::after(disk, &last, epoch)?;
+            if new.replaces_last {
+                segments.pop();
+                remove(disk, last.name)?;
+            } else {
+                last.seal(disk)?;
+            }
+            new
         }
-        if last.first() == newest + 1 {
-            let NewSegment { segment, file } = NewSegment::create_in_place_of(disk, &last, epoch)?;
-            segments.pop();
-            segments.push(Arc::new(segment));
-            remove(disk, last.name)?;
-            return Ok((segments, file));
-        }
-    }
-    let base = match segments.last() {
-        None => 0,
-        Some(before) => {
-            before.seal(disk)?;
-            before.base() + before.bytes()
-        }
+        (None, _) => NewSegment::first(disk, newest + 1, epoch)?,
     };
-    let header = Header { first: newest + 1, epoch, salt: random()? };
-    let NewSegment { segment, file } = NewSegment::create(disk, header, base)?;
-    segments.push(Arc::new(segment));
-    Ok((segments, file))
+    segments.push(Arc::new(new.segment));
+    Ok((segments, new.file))
 }
 
 /// The keys of the newest batches, as far back as the window reaches, with those that were saved
@@ -485,11 +465,9 @@ fn keys(
         for used in in_window {
             of_segments += 1;
             let last = segment.first() + u64::from(used.index);
-            let place = position(last);
-            let generated =
-                || -> EventId { Cursor { epoch: segment.header.epoch, position: place }.to_event_id() };
-            let first_id = used.id.unwrap_or_else(generated);
-            known.push(KnownKey { key: used.key, first_id, time: used.time, last: number(place) });
+            let cursor = Cursor { epoch: segment.header.epoch, position: position(last) };
+            let first_id = used.id.unwrap_or_else(|| cursor.to_event_id());
+            known.push(KnownKey { key: used.key, first_id, time: used.time, last });
         }
     }
     known.sort_by_key(|known| known.last);

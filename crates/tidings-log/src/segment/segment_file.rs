@@ -15,9 +15,10 @@ use std::{
 
 use super::{
     disk::Disk,
-    index::{IndexedDeletion, Lists, MemoryIndex, Places, Row, Summary},
+    index::{Lists, MemoryIndex, Places, Row, Summary},
     index_file::{self, IndexFile, ROW_BYTES},
-    record::Header,
+    record::{DeletionRecord, Header},
+    record_reader::RecordReader,
     survey::Survey,
 };
 use crate::{Timestamp, draft::Audience, lock::lock};
@@ -276,12 +277,21 @@ impl Segment {
         }
     }
 
-    /// The deletions in it, in their order.
-    pub(super) fn deletions(&self, disk: &dyn Disk) -> io::Result<Vec<IndexedDeletion>> {
+    /// The deletions in it after the one with this serial number, in their order, and whether all
+    /// of them can be read.
+    pub(super) fn deletions_after(
+        &self,
+        disk: &dyn Disk,
+        serial: u64,
+    ) -> io::Result<(Vec<DeletionRecord>, bool)> {
         if self.summary(|summary| summary.deletions) == 0 {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), true));
         }
-        self.look(disk, |places| places.deletions())
+        let mut places = self.look(disk, |places| places.deletions())?;
+        places.retain(|place| place.serial > serial);
+        let deletions = RecordReader::new(disk.open(&self.name.log())?, self.header)?.deletions(&places)?;
+        let are_whole = deletions.len() == places.len();
+        Ok((deletions, are_whole))
     }
 
     /// The keys of its batches, and who can receive what.

@@ -43,10 +43,9 @@ pub(super) struct Survey {
 /// A deletion as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 struct SurveyedDeletion {
-    serial: u64,
+    place: IndexedDeletion,
     through: u64,
     synced_through: u64,
-    offset: u64,
     end: u64,
 }
 
@@ -66,8 +65,8 @@ struct SurveyedEvent {
 pub(super) struct Settled {
     events: Vec<SurveyedEvent>,
     deletions: Vec<IndexedDeletion>,
-    /// The offsets of deletions beyond the end.
-    beyond: Vec<u64>,
+    /// The deletions beyond the end.
+    beyond: Vec<IndexedDeletion>,
     /// Everything else that is valid is before this offset.
     pub(super) end: u64,
     /// Events at the end are gone that had been acknowledged.
@@ -122,7 +121,10 @@ impl Survey {
             Walked::Record { record: Record::Deletion(deletion), offset, end } => {
                 let DeletionRecord { deletion: Deletion { serial, through, .. }, synced_through, .. } =
                     deletion;
-                survey.deletions.push(SurveyedDeletion { serial, through, synced_through, offset, end });
+                if let Ok(offset) = u32::try_from(offset) {
+                    let place = IndexedDeletion { offset, serial };
+                    survey.deletions.push(SurveyedDeletion { place, through, synced_through, end });
+                }
             }
             Walked::Record { record: Record::Other, .. } => {}
             Walked::Short { offset, end } => survey.short = Some((offset, end)),
@@ -148,7 +150,7 @@ impl Survey {
     /// The serial number of the newest deletion.
     #[cfg(any(test, feature = "store-tools"))]
     pub(super) fn newest_deletion(&self) -> Option<u64> {
-        self.deletions.last().map(|deletion| deletion.serial)
+        self.deletions.last().map(|deletion| deletion.place.serial)
     }
 
     /// The newest event that, by what this segment says, had been synced.
@@ -186,20 +188,17 @@ impl Survey {
         let commits_end = self.commits.iter().filter(|(commit, _)| commit.last <= last).map(|(_, end)| *end);
         let end = events.last().map_or(HEADER_BYTES as u64, |place| place.end);
         let end = commits_end.fold(end, u64::max);
-        let is_in_place =
-            |deletion: &&SurveyedDeletion| deletion.through <= last && deletion.offset < rejected_at;
+        let is_in_place = |deletion: &&SurveyedDeletion| {
+            deletion.through <= last && u64::from(deletion.place.offset) < rejected_at
+        };
         let (in_place, beyond): (Vec<&SurveyedDeletion>, Vec<_>) =
             self.deletions.iter().partition(is_in_place);
         let end = in_place.iter().map(|deletion| deletion.end).fold(end, u64::max);
         let end_lost = known_last.is_none() && acknowledged > last && acknowledged >= first;
-        let place = |deletion: &SurveyedDeletion| {
-            let offset = u32::try_from(deletion.offset).ok()?;
-            Some(IndexedDeletion { offset, serial: deletion.serial })
-        };
         Settled {
             events,
-            deletions: in_place.into_iter().filter_map(place).collect(),
-            beyond: beyond.into_iter().map(|deletion| deletion.offset).collect(),
+            deletions: in_place.into_iter().map(|deletion| deletion.place).collect(),
+            beyond: beyond.into_iter().map(|deletion| deletion.place).collect(),
             end,
             end_lost,
             end_damaged: self.damaged.last().is_some_and(|(offset, _)| *offset >= end),
@@ -219,12 +218,9 @@ impl Survey {
     /// The deletions beyond the end, in their order, as they are in a log that ends with this event.
     pub(super) fn deletions_beyond(&self, settled: &Settled, last: u64) -> io::Result<Vec<DeletionRecord>> {
         let mut reader = RecordReader::new(Arc::clone(&self.file), self.header)?;
-        let mut deletions = Vec::new();
-        for offset in &settled.beyond {
-            if let Some(Record::Deletion(mut deletion)) = reader.at(*offset, WINDOW_BYTES)? {
-                deletion.end_with(last);
-                deletions.push(deletion);
-            }
+        let mut deletions = reader.deletions(&settled.beyond)?;
+        for deletion in &mut deletions {
+            deletion.end_with(last);
         }
         Ok(deletions)
     }

@@ -20,7 +20,6 @@ use super::{
     deletions::Deletions,
     disk::{Disk, RealDisk},
     index_file,
-    new_segment::read_deletions,
     segment_file::{Segment, SegmentName},
     survey::Survey,
 };
@@ -265,9 +264,8 @@ impl Files {
             let survey = Survey::new(self.disk.open(&name.log())?)?;
             Segment::with_memory(name, header, 0, survey.index(&survey.settle(0, None))?)
         };
-        let mut places = segment.deletions(&self.disk)?;
-        places.retain(|place| place.serial > self.front.deletions_done_through);
-        for record in read_deletions(&self.disk, &segment, &places)? {
+        let done_through = self.front.deletions_done_through;
+        for record in segment.deletions_after(&self.disk, done_through)?.0 {
             deletions.add(&record.topic, record.deletion);
         }
         let (earliest, latest) = segment.times();

@@ -33,10 +33,10 @@ use super::{
     home::Displaced,
     index::{IndexedDeletion, IndexedEvent},
     maintenance,
-    new_segment::{NewSegment, random},
+    new_segment::NewSegment,
     open_log::OpenLog,
     prepared::{PreparedBatch, PreparedEvent},
-    record::{Body, Commit, DeletionRecord, Header, Record, encode},
+    record::{Body, Commit, DeletionRecord, Record, encode},
     retention::WrittenDeletion,
     segment_file::Segment,
     settings::{SegmentSettings, SyncLevel},
@@ -493,26 +493,21 @@ impl Writer {
             self.give_up_file(&error);
         }
         let disk = &*self.log.store.disk;
-        let new = if has_events {
-            let header = Header { first: self.newest + 1, salt: random()?, ..self.segment.header };
-            // One index more is in memory until maintenance has written it.
-            if let Some(previous) = self.previous() {
-                previous.seal(disk)?;
-            }
-            NewSegment::create(disk, header, self.segment.base() + self.segment.bytes())?
-        } else {
-            NewSegment::create_in_place_of(disk, &self.segment, self.segment.header.epoch)?
-        };
-        self.start(new, !has_events);
+        // One index more is in memory until maintenance has written it.
+        if let Some(previous) = self.previous() {
+            previous.seal(disk)?;
+        }
+        let new = NewSegment::after(disk, &self.segment, self.segment.header.epoch)?;
+        self.start(new);
         Ok(())
     }
 
-    fn start(&mut self, new: NewSegment, replaces_last: bool) {
+    fn start(&mut self, new: NewSegment) {
         if !self.broken {
             self.synced_through = self.newest;
             self.unsynced_since = None;
         }
-        let NewSegment { segment, file } = new;
+        let NewSegment { segment, file, replaces_last } = new;
         segment.note_clean(self.log.store.horizon().hiding.deletions.serial);
         let old = std::mem::replace(&mut self.segment, Arc::new(segment));
         self.file = file;

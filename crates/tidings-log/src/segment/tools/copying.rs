@@ -101,11 +101,7 @@ impl<'a> Copying<'a> {
         let header = survey.header;
         self.end_lost |= settled.end_lost;
         let mut reader = RecordReader::new(file, header)?;
-        for place in &index.deletions {
-            if let Some(Record::Deletion(deletion)) = reader.at(u64::from(place.offset), WINDOW_BYTES)? {
-                self.deletions.push(deletion);
-            }
-        }
+        self.deletions.extend(reader.deletions(&index.deletions)?);
         // Those beyond the end of a segment that others follow were written again.
         if next.is_none() {
             self.deletions.extend(survey.deletions_beyond(&settled, newest)?);
