@@ -239,21 +239,27 @@ impl SegmentLog {
         question: impl Fn(&OpenLog) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Unavailable> {
         let log = &self.0.log;
-        let answer = if log.is_in_memory(after) {
-            question(log)
-        } else {
-            let log = Arc::clone(log);
-            let front = log.store.horizon().front;
-            let asked = spawn_blocking(move || {
-                let answer = patiently(&log, question);
-                (answer, log.store.horizon().front)
-            });
-            let (answer, moved_to) = asked.await.map_err(|error| Unavailable(error.to_string()))?;
-            if moved_to > front {
-                self.0.request(Request::Free);
-            }
-            answer
-        };
+        if log.is_in_memory(after) {
+            return question(log).map_err(|error| Unavailable(error.to_string()));
+        }
+        self.ask_files(question).await
+    }
+
+    /// The same, on a thread that may block.
+    async fn ask_files<T: Send + 'static>(
+        &self,
+        question: impl Fn(&OpenLog) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, Unavailable> {
+        let log = Arc::clone(&self.0.log);
+        let front = log.store.horizon().front;
+        let asked = spawn_blocking(move || {
+            let answer = patiently(&log, question);
+            (answer, log.store.horizon().front)
+        });
+        let (answer, moved_to) = asked.await.map_err(|error| Unavailable(error.to_string()))?;
+        if moved_to > front {
+            self.0.request(Request::Free);
+        }
         answer.map_err(|error| Unavailable(error.to_string()))
     }
 }
@@ -309,20 +315,16 @@ impl Log for SegmentLog {
 
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let _one_at_a_time = self.0.deleting.lock().await;
-        let (log, topic, grants) = (Arc::clone(&self.0.log), topic.clone(), grants.clone());
-        let looked = spawn_blocking(move || patiently(&log, |log| DeletionPlan::new(log, &topic, &grants)));
-        let unavailable = |error: String| AppendError::Unavailable(error);
-        let plan = looked
-            .await
-            .map_err(|error| unavailable(error.to_string()))?
-            .map_err(|error| unavailable(error.to_string()))?;
+        let (topic, grants) = (topic.clone(), grants.clone());
+        let looked = self.ask_files(move |log| DeletionPlan::new(log, &topic, &grants));
+        let plan = looked.await.map_err(|Unavailable(reason)| AppendError::Unavailable(reason))?;
         if plan.count == 0 {
             let serial = self.0.log.store.horizon().hiding.deletions.serial;
             return Ok(Deleted { count: 0, kept: plan.kept, serial });
         }
         let (answer, answered) = oneshot::channel();
         if !self.0.request(Request::Delete { plan: Box::new(plan), answer }) {
-            return Err(unavailable("the writer has stopped".into()));
+            return Err(AppendError::Unavailable("the writer has stopped".into()));
         }
         let unknown = |_| AppendError::OutcomeUnknown("the writer stopped before it answered".into());
         answered.await.map_err(unknown)?
