@@ -8,20 +8,15 @@
 //!
 //! If it is lost, a gap is reported to every reader.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
-use super::{disk::Disk, small_file};
+use super::small_file::SmallFile;
 use crate::{
     MemoryLimits, RetentionRule,
     draft::Audience,
     ledger::{floors::Floors, keys::KnownKey},
     stored,
 };
-
-pub(super) const FRONT_NAME: &str = "front";
-const MAGIC: [u8; 8] = *b"tidfront";
-/// The largest such file that is read: what all floors in memory may take, and more.
-const FILE_BYTES_MAX: usize = 4 * MemoryLimits::FLOORS_BYTES_MAX;
 
 /// What is saved.
 #[derive(Clone, Default, Debug)]
@@ -47,6 +42,13 @@ pub(super) struct SavedRule {
     front: u64,
 }
 
+impl SmallFile for SavedFront {
+    const NAME: &str = "front";
+    const MAGIC: [u8; 8] = *b"tidfront";
+    /// What all floors in memory may take, and more.
+    const BYTES_MAX: usize = 4 * MemoryLimits::FLOORS_BYTES_MAX;
+}
+
 stored!(SavedFront { front, deletions_done_through, forgotten_through, floors, keys, rules });
 stored!(SavedRule { matcher_type, matcher, front });
 stored!(KnownKey { key, first_id, time, last });
@@ -67,15 +69,6 @@ impl SavedFront {
         let are_same = self.rules.len() == rules.len()
             && self.rules.iter().zip(rules).all(|(saved, rule)| saved.is_of(rule));
         if are_same { self.rules.iter().map(|rule| rule.front).collect() } else { vec![0; rules.len()] }
-    }
-
-    pub(super) fn save(&self, disk: &dyn Disk) -> io::Result<()> {
-        small_file::save(disk, FRONT_NAME, MAGIC, self)
-    }
-
-    /// What was saved, with `None` if it cannot be read; or the format of another version.
-    pub(super) fn load(disk: &dyn Disk) -> io::Result<Result<Option<Self>, u32>> {
-        small_file::load(disk, FRONT_NAME, MAGIC, FILE_BYTES_MAX)
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     compaction::{self, Outcome},
     front_file::{SavedFront, SavedRule},
     open_log::OpenLog,
+    small_file::SmallFile,
     store::Store,
 };
 use crate::{ledger::keys::KnownKey, lock::lock};

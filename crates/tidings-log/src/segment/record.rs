@@ -37,8 +37,7 @@ use crate::{
     numbers::position,
 };
 
-/// The format of all files of a store except indexes, which are derived. Format 2 kept deletions
-/// in the file `front`.
+/// The format of all files of a store except indexes, which are derived.
 pub(super) const FORMAT: u32 = 3;
 
 /// The bytes before the first record.
@@ -58,8 +57,6 @@ const KIND_EVENT: u32 = 1;
 const KIND_COMMIT: u32 = 2;
 const KIND_REMOVED: u32 = 3;
 const KIND_DELETION: u32 = 4;
-/// What later versions may write and this one passes over.
-const KIND_OTHER: u32 = 15;
 
 /// What a segment says of itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,13 +69,21 @@ pub(super) struct Header {
     pub(super) salt: u64,
 }
 
-/// Why there is no header.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum NoHeader {
-    /// Neither copy is whole.
-    Damaged,
-    /// Another version of Tidings wrote this, in this format.
-    Foreign(u32),
+/// Another version of Tidings wrote a file, in this format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "it was written by {written} version of Tidings (format {0}; this version uses format {FORMAT}); use that version, or another directory",
+    written = if *.0 > FORMAT { "a later" } else { "an earlier" }
+)]
+pub(crate) struct ForeignFormat(pub(super) u32);
+
+/// Why a file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadFailure {
+    #[error(transparent)]
+    Foreign(#[from] ForeignFormat),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 impl Header {
@@ -91,14 +96,14 @@ impl Header {
         copy.repeat(2)
     }
 
-    /// The header at the beginning of a file.
-    pub(super) fn of_file(file: &dyn DiskFile) -> io::Result<Result<Self, NoHeader>> {
+    /// The header at the beginning of a file. `None` if neither copy is whole.
+    pub(super) fn of_file(file: &dyn DiskFile) -> Result<Option<Self>, ReadFailure> {
         let mut bytes = [0; HEADER_BYTES];
         let read = read_full(file, &mut bytes, 0)?;
-        Ok(Self::decode(&bytes[..read]))
+        Ok(Self::decode(&bytes[..read])?)
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, NoHeader> {
+    fn decode(bytes: &[u8]) -> Result<Option<Self>, ForeignFormat> {
         let mut copies = bytes.chunks_exact(HEADER_COPY_BYTES).take(2).filter_map(|copy| {
             let (said, crc) = copy.split_last_chunk::<4>()?;
             let mut fields = Fields(said);
@@ -107,10 +112,9 @@ impl Header {
             whole.then_some((format, Self { first, epoch, salt }))
         });
         match copies.next() {
-            Some((FORMAT, header)) => Ok(header),
-            // Segments of format 2 say 1.
-            Some((format, _)) => Err(NoHeader::Foreign(if format == 1 { 2 } else { format })),
-            None => Err(NoHeader::Damaged),
+            Some((FORMAT, header)) => Ok(Some(header)),
+            Some((format, _)) => Err(ForeignFormat(format)),
+            None => Ok(None),
         }
     }
 
@@ -187,8 +191,6 @@ pub(super) enum Record<'a> {
         last: u64,
     },
     Deletion(DeletionRecord),
-    /// Of a kind that this version does not know and need not know.
-    Other,
 }
 
 /// The beginning of a record, whole.
@@ -242,7 +244,7 @@ impl RecordHead {
             }
             KIND_REMOVED => (one <= other).then_some(Record::Removed { first: one, last: other }),
             KIND_DELETION => decode_deletion(one, other, body).map(Record::Deletion),
-            _ => Some(Record::Other),
+            _ => None,
         }
     }
 }
@@ -330,7 +332,6 @@ pub(super) fn encode(
         Record::Deletion(record) => {
             ((record.deletion.serial, record.deletion.through), Body::of_deletion(record)?)
         }
-        Record::Other => ((0, 0), Body::of(KIND_OTHER, Vec::new())?),
     };
     body.push(header, buffer_offset, buffer, numbers);
     Ok(())
@@ -401,7 +402,7 @@ mod tests {
             prop_assert_eq!(decode(&HEADER, 0, &bytes), None);
             let _ = Fields(&bytes).event();
             let _ = decode_deletion(1, 1, &bytes);
-            prop_assert_eq!(Header::decode(&bytes), Err(NoHeader::Damaged));
+            prop_assert_eq!(Header::decode(&bytes), Ok(None));
         }
 
         #[test]
@@ -422,25 +423,25 @@ mod tests {
     #[test]
     fn one_whole_copy_of_the_header_is_enough() {
         let whole = HEADER.encode();
-        assert_eq!(Header::decode(&whole), Ok(HEADER));
+        assert_eq!(Header::decode(&whole), Ok(Some(HEADER)));
         for byte in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[byte] ^= 1;
-            assert_eq!(Header::decode(&damaged), Ok(HEADER), "byte {byte}");
+            assert_eq!(Header::decode(&damaged), Ok(Some(HEADER)), "byte {byte}");
         }
-        assert_eq!(Header::decode(&whole[..HEADER_COPY_BYTES - 1]), Err(NoHeader::Damaged));
+        assert_eq!(Header::decode(&whole[..HEADER_COPY_BYTES - 1]), Ok(None));
     }
 
     #[test]
     fn another_format_is_recognised() {
-        for (written, reported) in [(1, 2), (2, 2), (4, 4)] {
+        for format in [1, 2, 4] {
             let mut bytes = HEADER.encode();
             for copy in bytes.chunks_exact_mut(HEADER_COPY_BYTES) {
-                copy[8] = written;
+                copy[8] = format;
                 let crc = crc32fast::hash(&copy[..HEADER_COPY_BYTES - 4]);
                 copy[HEADER_COPY_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
             }
-            assert_eq!(Header::decode(&bytes), Err(NoHeader::Foreign(reported)));
+            assert_eq!(Header::decode(&bytes), Err(ForeignFormat(format.into())));
         }
     }
 
@@ -468,9 +469,10 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_of_a_later_version_is_passed_over() {
+    fn a_record_of_an_unknown_kind_is_none() {
+        let body = Body::of(KIND_DELETION + 1, Vec::new()).expect("it is short");
         let mut bytes = Vec::new();
-        encode(&HEADER, 0, &mut bytes, &Record::Other).expect("it is short");
-        assert!(matches!(decode(&HEADER, 0, &bytes), Some((_, Record::Other))));
+        body.push(&HEADER, 0, &mut bytes, (1, 1));
+        assert_eq!(decode(&HEADER, 0, &bytes), None);
     }
 }

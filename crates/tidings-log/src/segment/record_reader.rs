@@ -1,12 +1,11 @@
-//! Reading the records of a segment: one at a known offset, or all of them, also after damaged
-//! ones.
+//! Reading the records of a segment at known offsets.
 
 use std::{io, sync::Arc};
 
 use super::{
     disk::{DiskFile, read_full},
     index::IndexedDeletion,
-    record::{DeletionRecord, HEAD_BYTES, HEADER_BYTES, Header, Record, RecordHead},
+    record::{DeletionRecord, HEAD_BYTES, Header, Record, RecordHead},
 };
 
 /// Bytes that are read at once where everything is read.
@@ -19,7 +18,7 @@ const DELETIONS_BYTES: usize = 64 * 1024;
 pub(super) struct RecordReader {
     file: Arc<dyn DiskFile>,
     header: Header,
-    file_bytes: u64,
+    pub(super) file_bytes: u64,
     window: Vec<u8>,
     window_offset: u64,
 }
@@ -102,67 +101,4 @@ impl RecordReader {
         };
         Ok(self.window.get(start..start + count))
     }
-}
-
-/// What is in a segment, from one end to the other.
-#[derive(Debug)]
-pub(super) enum Walked<'a> {
-    Record {
-        record: Record<'a>,
-        offset: u64,
-        end: u64,
-    },
-    /// No record can be read here; the next one begins at the end.
-    Damaged {
-        offset: u64,
-        end: u64,
-        /// It is known to be no deletion.
-        is_no_deletion: bool,
-    },
-    /// The file ends before the record does.
-    Short {
-        offset: u64,
-        end: u64,
-    },
-}
-
-/// Goes through a segment, also behind damage.
-pub(super) fn walk(
-    file: &Arc<dyn DiskFile>,
-    header: Header,
-    mut look: impl FnMut(Walked<'_>),
-) -> io::Result<()> {
-    let mut reader = RecordReader::new(Arc::clone(file), header)?;
-    let file_bytes = reader.file_bytes;
-    let mut offset = HEADER_BYTES as u64;
-    while offset < file_bytes {
-        let end = match reader.head(offset, WINDOW_BYTES)? {
-            HeadFound::Short => {
-                look(Walked::Short { offset, end: file_bytes });
-                break;
-            }
-            HeadFound::Whole(head) => {
-                let end = offset + head.bytes as u64;
-                match reader.record(offset, head, WINDOW_BYTES)? {
-                    Some(record) => look(Walked::Record { record, offset, end }),
-                    None => look(Walked::Damaged { offset, end, is_no_deletion: !head.is_deletion() }),
-                }
-                end
-            }
-            HeadFound::Damaged => {
-                let mut end = offset + 1;
-                while end < file_bytes && !is_record(&mut reader, end)? {
-                    end += 1;
-                }
-                look(Walked::Damaged { offset, end, is_no_deletion: false });
-                end
-            }
-        };
-        offset = end;
-    }
-    Ok(())
-}
-
-fn is_record(reader: &mut RecordReader, offset: u64) -> io::Result<bool> {
-    reader.at(offset, WINDOW_BYTES).map(|record| record.is_some())
 }

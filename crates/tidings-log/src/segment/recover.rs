@@ -23,18 +23,19 @@ use super::{
     acknowledged::{Acknowledged, RecentEntries},
     compaction::damaged_deletion,
     disk::{Disk, DiskFile, LOCK_NAME, TEMPORARY},
-    front_file::{FRONT_NAME, SavedFront},
+    front_file::SavedFront,
     hiding::Hiding,
     home::Home,
     horizon::{Horizon, NextExpiries},
     new_segment::{NewSegment, random},
     open_log::OpenLog,
-    record::{FORMAT, HEADER_BYTES, Header, NoHeader},
+    record::{HEADER_BYTES, Header, ReadFailure},
     retention::Retention,
     segment_file::{Segment, SegmentName},
     segment_output::SegmentOutput,
     settings::{SegmentSettings, SyncLevel},
-    state_file::{LogState, STATE_NAME},
+    small_file::SmallFile,
+    state_file::LogState,
     store::Store,
     survey::Survey,
     writer::{PROBE_NAME, Writer},
@@ -66,18 +67,10 @@ pub(crate) enum OpenFailure {
         SegmentSettings::SEGMENT_BYTES_MAX
     )]
     SegmentBytes { segment_bytes: u64 },
-    #[error("{}", foreign(*.format))]
-    Foreign { format: u32 },
+    #[error(transparent)]
+    Read(#[from] ReadFailure),
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// What to do with a store of another format.
-pub(super) fn foreign(format: u32) -> String {
-    let written = if format > FORMAT { "a later" } else { "an earlier" };
-    format!(
-        "it was written by {written} version of Tidings (format {format}; this version uses format {FORMAT}); use that version, or another directory"
-    )
 }
 
 /// What opening a directory found.
@@ -98,20 +91,21 @@ pub(super) fn open(
     clock: Clock,
 ) -> Result<(Arc<OpenLog>, Writer), OpenFailure> {
     let home = Home::of(&*disk)?;
-    let state = LogState::load(&*disk)?.map_err(|format| OpenFailure::Foreign { format })?;
+    let state = LogState::load(&*disk)?;
     let boot_id = disk.boot_id();
     let crash = Crash::of(state.as_ref(), boot_id.as_deref());
     let limits = settings.limits();
     let rules = &settings.retention;
-    let saved = SavedFront::load(&*disk)?.map_err(|format| OpenFailure::Foreign { format })?;
+    let saved = SavedFront::load(&*disk)?;
     let front_lost = saved.is_none();
     let saved = saved.unwrap_or_default();
     let names = disk.list()?;
     clean_up(&*disk, &names)?;
     let mut found = find(&*disk, &names, &crash, saved.front)?;
-    if front_lost && names.iter().any(|name| name == FRONT_NAME) {
+    if front_lost && names.iter().any(|name| name == SavedFront::NAME) {
         found.note(format!(
-            "the file {FRONT_NAME} is damaged: expired events may be delivered again, and gaps reported again"
+            "the file {} is damaged: expired events may be delivered again, and gaps reported again",
+            SavedFront::NAME
         ));
     }
     let newest = found.segments.last().map_or(saved.front, |segment| segment.last());
@@ -253,7 +247,8 @@ impl Crash {
 pub(super) fn is_of_a_log(name: &str) -> bool {
     let name = name.strip_suffix(TEMPORARY).or_else(|| name.strip_suffix(DAMAGED)).unwrap_or(name);
     let segment = name.strip_suffix(".index").map_or_else(|| name.to_owned(), |stem| format!("{stem}.log"));
-    [LOCK_NAME, STATE_NAME, FRONT_NAME, PROBE_NAME].contains(&name) || SegmentName::parse(&segment).is_some()
+    [LOCK_NAME, LogState::NAME, SavedFront::NAME, PROBE_NAME].contains(&name)
+        || SegmentName::parse(&segment).is_some()
 }
 
 /// Removes what was not finished, and indexes whose segments never came to be or have gone.
@@ -279,9 +274,8 @@ fn find(disk: &dyn Disk, names: &[String], crash: &Crash, front: u64) -> Result<
         }
         let file = disk.open(&name.log())?;
         match Header::of_file(&*file)? {
-            Ok(header) if header.first == name.first => headers.push((*name, header, file)),
-            Err(NoHeader::Foreign(format)) => return Err(OpenFailure::Foreign { format }),
-            Ok(_) | Err(NoHeader::Damaged) => found.without_header(disk, *name, &*file)?,
+            Some(header) if header.first == name.first => headers.push((*name, header, file)),
+            _ => found.without_header(disk, *name, &*file)?,
         }
     }
     let nexts: Vec<_> = headers.iter().skip(1).map(|(name, ..)| name.first).collect();
@@ -351,7 +345,7 @@ fn full(
     {
         return Ok(segment);
     }
-    let survey = Survey::new(Arc::clone(file))?;
+    let survey = Survey::new(Arc::clone(file), header)?;
     let settled = survey.settle(0, Some(known_last));
     found.note_damaged_deletion(name, settled.is_deletion_damaged());
     let segment = Segment::with_memory(name, header, base, survey.index(&settled)?);
@@ -366,7 +360,7 @@ fn last(
     crash: &Crash,
     found: &mut FoundLog,
 ) -> io::Result<Segment> {
-    let survey = Survey::new(Arc::clone(&file))?;
+    let survey = Survey::new(Arc::clone(&file), header)?;
     let settled = survey.settle(crash.closed_at.unwrap_or_default(), None);
     // The system keeps what was written until the machine stops: a record that it damaged was
     // whole, and may have been acknowledged.

@@ -301,7 +301,7 @@ impl Segment {
 
     /// Makes the index anew from the segment and puts it in its place.
     fn rebuild(&self, disk: &dyn Disk) -> io::Result<MemoryIndex> {
-        let survey = Survey::new(disk.open(&self.name.log())?)?;
+        let survey = Survey::new(disk.open(&self.name.log())?, self.header)?;
         let index = survey.index(&survey.settle(0, Some(self.last())))?;
         self.rebuilt.fetch_add(1, Ordering::Relaxed);
         // Without it the next question makes it anew again: slow, and right.

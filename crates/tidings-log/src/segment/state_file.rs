@@ -5,21 +5,14 @@
 //! state    "tidstate" | format u32 | closed u8 | sync level u8 | newest event u64 | newest deletion u64 | boot id text | epochs u32, each u64 and after u64 | crc u32
 //! ```
 
-use std::io;
-
 use tidings_topic::Epoch;
 
-use super::{disk::Disk, small_file};
+use super::small_file::SmallFile;
 use crate::{
     EpochStart, Epochs,
     codec::{Fields, Stored, push_text},
     numbers::{number, position},
 };
-
-pub(super) const STATE_NAME: &str = "state";
-const MAGIC: [u8; 8] = *b"tidstate";
-/// The largest such file that is read: all epochs, and more.
-const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What is known about a log in addition to its segments.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,15 +27,11 @@ pub(super) struct LogState {
     pub(super) epochs: Epochs,
 }
 
-impl LogState {
-    pub(super) fn save(&self, disk: &dyn Disk) -> io::Result<()> {
-        small_file::save(disk, STATE_NAME, MAGIC, self)
-    }
-
-    /// The file, with `None` if there is none that can be used; or the format of another version.
-    pub(super) fn load(disk: &dyn Disk) -> io::Result<Result<Option<Self>, u32>> {
-        small_file::load(disk, STATE_NAME, MAGIC, FILE_BYTES_MAX)
-    }
+impl SmallFile for LogState {
+    const NAME: &str = "state";
+    const MAGIC: [u8; 8] = *b"tidstate";
+    /// All epochs, and more.
+    const BYTES_MAX: usize = 1024 * 1024;
 }
 
 impl Stored for LogState {

@@ -7,14 +7,13 @@
 //! them. A deletion is valid wherever its record is complete; if the log ends before it, it has to
 //! be written again.
 
-use std::{io, ops::RangeInclusive, sync::Arc};
+use std::{io, sync::Arc};
 
 use super::{
-    deletions::Deletion,
     disk::DiskFile,
     index::{IndexedDeletion, IndexedEvent, MemoryIndex},
-    record::{Commit, DeletionRecord, HEADER_BYTES, Header, Record},
-    record_reader::{RecordReader, WINDOW_BYTES, Walked, walk},
+    record::{Commit, DeletionRecord, EventRecord, HEADER_BYTES, Header, Record},
+    record_reader::{HeadFound, RecordReader, WINDOW_BYTES},
 };
 use crate::draft::Audience;
 
@@ -92,15 +91,13 @@ impl Settled {
 }
 
 impl Survey {
-    /// Reads a segment from end to end.
-    pub(super) fn new(file: Arc<dyn DiskFile>) -> io::Result<Self> {
-        let header = Header::of_file(&*file)?
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the segment has no header"))?;
-        let (known, file_bytes) = (Arc::clone(&file), file.len()?);
+    /// Reads a segment from end to end, also behind damage.
+    pub(super) fn new(file: Arc<dyn DiskFile>, header: Header) -> io::Result<Self> {
+        let mut reader = RecordReader::new(Arc::clone(&file), header)?;
         let mut survey = Self {
             header,
             file,
-            file_bytes,
+            file_bytes: reader.file_bytes,
             events: Vec::new(),
             commits: Vec::new(),
             deletions: Vec::new(),
@@ -109,41 +106,64 @@ impl Survey {
             short: None,
             deletions_damaged: None,
         };
-        walk(&known, header, |walked| match walked {
-            Walked::Record { record: Record::Event(event), offset, end } => {
-                survey.event_count += 1;
-                survey.note(event.number..=event.number, false, offset, end);
-            }
-            Walked::Record { record: Record::Removed { first, last }, offset, end } => {
-                survey.note(first..=last, true, offset, end);
-            }
-            Walked::Record { record: Record::Commit(commit), end, .. } => survey.commits.push((commit, end)),
-            Walked::Record { record: Record::Deletion(deletion), offset, end } => {
-                let DeletionRecord { deletion: Deletion { serial, through, .. }, synced_through, .. } =
-                    deletion;
-                if let Ok(offset) = u32::try_from(offset) {
-                    let place = IndexedDeletion { offset, serial };
-                    survey.deletions.push(SurveyedDeletion { place, through, synced_through, end });
+        let mut offset = HEADER_BYTES as u64;
+        while offset < survey.file_bytes {
+            let mut end = offset + 1;
+            match reader.head(offset, WINDOW_BYTES)? {
+                HeadFound::Whole(head) => {
+                    end = offset + head.bytes as u64;
+                    match reader.record(offset, head, WINDOW_BYTES)? {
+                        Some(record) => survey.note(record, offset, end),
+                        None => survey.note_damage(offset, end, head.is_deletion()),
+                    }
+                }
+                HeadFound::Damaged => {
+                    while end < survey.file_bytes && reader.at(end, WINDOW_BYTES)?.is_none() {
+                        end += 1;
+                    }
+                    survey.note_damage(offset, end, true);
+                }
+                HeadFound::Short => {
+                    end = survey.file_bytes;
+                    survey.short = Some((offset, end));
                 }
             }
-            Walked::Record { record: Record::Other, .. } => {}
-            Walked::Short { offset, end } => survey.short = Some((offset, end)),
-            Walked::Damaged { offset, end, is_no_deletion } => {
-                survey.damaged.push((offset, end));
-                if !is_no_deletion {
-                    let first = survey.deletions_damaged.map_or(offset, |(first, _)| first);
-                    survey.deletions_damaged = Some((first, offset));
-                }
-            }
-        })?;
+            offset = end;
+        }
         Ok(survey)
     }
 
-    fn note(&mut self, numbers: RangeInclusive<u64>, is_removed: bool, offset: u64, end: u64) {
-        let (number, last) = numbers.into_inner();
+    fn note(&mut self, record: Record<'_>, offset: u64, end: u64) {
+        match record {
+            Record::Event(EventRecord { number, .. }) => {
+                self.event_count += 1;
+                self.note_event(SurveyedEvent { number, last: number, is_removed: false, offset, end });
+            }
+            Record::Removed { first, last } => {
+                self.note_event(SurveyedEvent { number: first, last, is_removed: true, offset, end });
+            }
+            Record::Commit(commit) => self.commits.push((commit, end)),
+            Record::Deletion(DeletionRecord { deletion, synced_through, .. }) => {
+                let Ok(offset) = u32::try_from(offset) else { return };
+                let place = IndexedDeletion { offset, serial: deletion.serial };
+                let through = deletion.through;
+                self.deletions.push(SurveyedDeletion { place, through, synced_through, end });
+            }
+        }
+    }
+
+    fn note_event(&mut self, event: SurveyedEvent) {
         let next = self.events.last().map_or(self.header.first, |before| before.last + 1);
-        if number >= next {
-            self.events.push(SurveyedEvent { number, last, is_removed, offset, end });
+        if event.number >= next {
+            self.events.push(event);
+        }
+    }
+
+    fn note_damage(&mut self, offset: u64, end: u64, may_be_deletion: bool) {
+        self.damaged.push((offset, end));
+        if may_be_deletion {
+            let first = self.deletions_damaged.map_or(offset, |(first, _)| first);
+            self.deletions_damaged = Some((first, offset));
         }
     }
 

@@ -261,7 +261,7 @@ impl Files {
         let segment = if let Ok(Some(segment)) = with_file {
             segment
         } else {
-            let survey = Survey::new(self.disk.open(&name.log())?)?;
+            let survey = Survey::new(self.disk.open(&name.log())?, header)?;
             Segment::with_memory(name, header, 0, survey.index(&survey.settle(0, None))?)
         };
         let done_through = self.front.deletions_done_through;

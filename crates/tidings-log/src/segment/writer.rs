@@ -40,6 +40,7 @@ use super::{
     retention::WrittenDeletion,
     segment_file::Segment,
     settings::{SegmentSettings, SyncLevel},
+    small_file::SmallFile,
     state_file::LogState,
     store::Store,
 };

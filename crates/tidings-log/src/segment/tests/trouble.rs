@@ -268,8 +268,7 @@ async fn another_format_is_refused_and_left_alone() {
         ("state", 8, 9, "a later version of Tidings (format 9;"),
         ("state", 8, 2, "an earlier version of Tidings (format 2;"),
         ("front", 8, 2, "an earlier version of Tidings (format 2;"),
-        // Segments of format 2 say 1.
-        ("00000000000000000001.log", 8, 1, "an earlier version of Tidings (format 2;"),
+        ("00000000000000000001.log", 8, 2, "an earlier version of Tidings (format 2;"),
     ] {
         let disk = SimulatedDisk::new(1);
         let log = open(&disk);

@@ -13,6 +13,7 @@ use super::{
         recover::epochs,
         segment_file::SegmentName,
         segment_output::SegmentOutput,
+        small_file::SmallFile,
         state_file::LogState,
     },
     files::{Files, Finding, ReadSegment, ToolFailure},

@@ -9,12 +9,13 @@ use std::{
 
 use super::super::{
     disk::{Disk, DiskFile, LOCK_NAME, RealDisk},
-    front_file::{FRONT_NAME, SavedFront},
+    front_file::SavedFront,
     index::MemoryIndex,
-    record::{Header, NoHeader},
-    recover::{DAMAGED, LOST_DELETION, foreign},
+    record::{Header, ReadFailure},
+    recover::{DAMAGED, LOST_DELETION},
     segment_file::SegmentName,
-    state_file::{LogState, STATE_NAME},
+    small_file::SmallFile,
+    state_file::LogState,
     survey::{Settled, Survey},
 };
 
@@ -27,12 +28,12 @@ pub(super) enum ToolFailure {
     InUse,
     #[error("events were deleted while it was copied; run the backup again")]
     Compacted,
-    #[error("{}", foreign(*.0))]
-    Foreign(u32),
     #[error("it is not empty; use a directory that is empty or does not exist")]
     NotEmpty,
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Read(#[from] ReadFailure),
 }
 
 /// A damaged or missing part of a log.
@@ -81,7 +82,7 @@ impl Files {
         let disk = RealDisk::read_only(directory)?;
         let names = disk.list()?;
         let is_log = names.iter().any(|name| {
-            [STATE_NAME, FRONT_NAME].contains(&name.as_str()) || SegmentName::parse(name).is_some()
+            [LogState::NAME, SavedFront::NAME].contains(&name.as_str()) || SegmentName::parse(name).is_some()
         });
         if !is_log {
             return Err(ToolFailure::NoLog);
@@ -89,16 +90,16 @@ impl Files {
         let set_aside = names.iter().filter(|name| name.ends_with(DAMAGED));
         let what = "was set aside because its header is damaged: its contents cannot be trusted";
         let mut damage: Vec<_> = set_aside.map(|name| Finding::of(name, Some(0), what)).collect();
-        let state = LogState::load(&disk)?.map_err(ToolFailure::Foreign)?;
+        let state = LogState::load(&disk)?;
         if state.is_none() {
             let what = "is missing or damaged: the log will begin a new epoch";
-            damage.push(Finding::of(STATE_NAME, None, what));
+            damage.push(Finding::of(LogState::NAME, None, what));
         }
-        let front = SavedFront::load(&disk)?.map_err(ToolFailure::Foreign)?;
-        let is_damaged = front.is_none() && names.iter().any(|name| name == FRONT_NAME);
+        let front = SavedFront::load(&disk)?;
+        let is_damaged = front.is_none() && names.iter().any(|name| name == SavedFront::NAME);
         if is_damaged {
             let what = "is damaged: which events have expired is unknown";
-            damage.push(Finding::of(FRONT_NAME, None, what));
+            damage.push(Finding::of(SavedFront::NAME, None, what));
         }
         let (is_in_use, front) = (is_in_use(directory)?, front.unwrap_or_default());
         let first_known = (!is_damaged).then_some(front.front);
@@ -135,7 +136,7 @@ impl Files {
 
     /// The file `front` as it is now, if there is one that can be used.
     pub(super) fn front_now(&self) -> Result<Option<SavedFront>, ToolFailure> {
-        SavedFront::load(&self.disk)?.map_err(ToolFailure::Foreign)
+        Ok(SavedFront::load(&self.disk)?)
     }
 
     /// Up to which event everything has expired or was deleted by now, if it is known.
@@ -156,7 +157,7 @@ impl Files {
         next: Option<u64>,
         report: &mut impl FnMut(Finding),
     ) -> Result<Option<ReadSegment>, ToolFailure> {
-        match self.header(name) {
+        let header = match self.header(name) {
             Err(ToolFailure::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 let what = "the header is damaged: the contents cannot be trusted";
                 report(Finding::of(&name.log(), Some(0), what));
@@ -165,7 +166,7 @@ impl Files {
             header => header?,
         };
         let file = self.disk.open(&name.log())?;
-        let survey = Survey::new(Arc::clone(&file))?;
+        let survey = Survey::new(Arc::clone(&file), header)?;
         let closed_at = self.closed_at().filter(|_| next.is_none());
         let settled = survey.settle(closed_at.unwrap_or_default(), next.map(|next| next - 1));
         let index = survey.index(&settled)?;
@@ -177,17 +178,12 @@ impl Files {
     pub(super) fn lost_deletion(&self, newest: u64) -> Option<Finding> {
         self.closed_at()?;
         let closed = self.state.as_ref().filter(|state| state.deletions > newest);
-        closed.map(|_| Finding::of(STATE_NAME, None, LOST_DELETION))
+        closed.map(|_| Finding::of(LogState::NAME, None, LOST_DELETION))
     }
 
     pub(super) fn header(&self, name: SegmentName) -> Result<Header, ToolFailure> {
-        match Header::of_file(&*self.disk.open(&name.log())?)? {
-            Ok(header) => Ok(header),
-            Err(NoHeader::Foreign(format)) => Err(ToolFailure::Foreign(format)),
-            Err(NoHeader::Damaged) => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, "the header is damaged").into())
-            }
-        }
+        let header = Header::of_file(&*self.disk.open(&name.log())?)?;
+        header.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the header is damaged").into())
     }
 }
 
