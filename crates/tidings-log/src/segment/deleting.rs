@@ -46,7 +46,6 @@ impl DeletionPlan {
         let (front, hiding) = log.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
         let (segments, extent) = store.segments();
         let wanted = Wanted::Topics(vec![topic.clone()]);
-        let limits = store.settings.limits();
         // Matching patterns takes a while.
         let mut known: HashMap<Audience, Option<u8>> = HashMap::new();
         let mut rule_of = |audience: &Audience| match known.get(audience) {
@@ -75,7 +74,7 @@ impl DeletionPlan {
                 let has_topic = |entry: &Arc<Entry>| entry.event.topics.contains(topic);
                 if let Some(entry) = reader.get(number, row.offset)?.filter(has_topic) {
                     let is_visible = number > front && !hiding.hide(&entry);
-                    plan.consider((&*entry, row, is_visible), grants, &mut rule_of, &limits);
+                    plan.consider((&*entry, row, is_visible), grants, &mut rule_of, &store.limits);
                 }
             }
             if plan.count > before {

@@ -43,7 +43,7 @@ impl NewSegment {
     }
 
     /// Writes a segment with these deletions, and syncs it.
-    fn create(
+    pub(super) fn create(
         disk: &dyn Disk,
         name: SegmentName,
         header: Header,

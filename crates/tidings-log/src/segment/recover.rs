@@ -152,6 +152,7 @@ pub(super) fn open(
         disk,
         home,
         settings,
+        limits,
         clock,
         epochs,
         acknowledged: Mutex::new(acknowledged),

@@ -104,9 +104,8 @@ impl Retention {
         note_clean(store, &after.deletions, &segments);
         self.touched.extend(segments);
         let next = self.next_expiries(&after);
-        let limits = store.settings.limits();
         let mut horizon = store.horizon();
-        horizon.floors.record_all(record.forgotten_through, &record.floors, &limits);
+        horizon.floors.record_all(record.forgotten_through, &record.floors, &store.limits);
         horizon.hiding = after;
         horizon.next = next;
     }
@@ -188,13 +187,12 @@ impl Retention {
                 self.rules.forget(hiding, event.number, event.bytes, fate);
             }
         }
-        let floor_limits = store.settings.limits();
         let mut horizon = store.horizon();
         for event in passed {
             horizon.front = event.number;
             match event.known {
                 KnownAhead::Event(audience) => {
-                    horizon.floors.record(event.number, audience, &floor_limits);
+                    horizon.floors.record(event.number, audience, &store.limits);
                 }
                 KnownAhead::Lost => horizon.floors.forget_through(event.number),
                 KnownAhead::Removed => {}
@@ -221,12 +219,11 @@ impl Retention {
         // A segment between them may be gone.
         newest_lost = newest_lost.max(Some(next - 1).filter(|before_next| *before_next > last));
         self.ahead.clear();
-        let limits = store.settings.limits();
         let mut horizon = store.horizon();
         for (audience, newest) in passed {
             let number = segment.first() + u64::from(newest);
             if number > front {
-                horizon.floors.record(number, Audience::clone(&audience), &limits);
+                horizon.floors.record(number, Audience::clone(&audience), &store.limits);
             }
         }
         if let Some(newest_lost) = newest_lost {

@@ -285,14 +285,13 @@ impl RuleRetention {
 
 /// Hides what a rule does not keep up to this event, and records it in the floors.
 fn expire(store: &Store, rule: usize, front: u64, passed: impl IntoIterator<Item = (u64, Audience)>) {
-    let limits = store.settings.limits();
     store.rules_unsaved.store(true, Ordering::Relaxed);
     let mut horizon = store.horizon();
     let mut fronts = horizon.hiding.fronts.to_vec();
     fronts[rule] = front;
     horizon.hiding.fronts = fronts.into();
     for (number, audience) in passed {
-        horizon.floors.record(number, audience, &limits);
+        horizon.floors.record(number, audience, &store.limits);
     }
 }
 

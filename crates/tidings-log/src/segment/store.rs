@@ -17,8 +17,8 @@ use super::{
     settings::SegmentSettings,
 };
 use crate::{
-    Clock, Cursor, Epochs, LogStats, Unavailable, histogram::Histogram, ledger::keys::Keys, lock::lock,
-    numbers::position, vital::Panicked,
+    Clock, Cursor, Epochs, LogStats, MemoryLimits, Unavailable, histogram::Histogram, ledger::keys::Keys,
+    lock::lock, numbers::position, vital::Panicked,
 };
 
 /// See the module's documentation.
@@ -27,6 +27,8 @@ pub(super) struct Store {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) home: Home,
     pub(super) settings: SegmentSettings,
+    /// The limits of floors and keys.
+    pub(super) limits: MemoryLimits,
     pub(super) clock: Clock,
     pub(super) epochs: Epochs,
     pub(super) acknowledged: Mutex<Acknowledged>,

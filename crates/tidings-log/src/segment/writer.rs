@@ -270,7 +270,7 @@ impl Writer {
             return (Vec::new(), None);
         }
         let now = self.log.store.clock.now();
-        self.log.store.keys().expire(now, &self.log.store.settings.limits());
+        self.log.store.keys().expire(now, &self.log.store.limits);
         let checked = if plan.is_some() {
             self.check_place().and_then(|()| maintenance::save_rules(&self.log))
         } else {
@@ -432,9 +432,8 @@ impl Writer {
         let (bytes, newest, store) = (self.bytes, self.newest, &self.log.store);
         let mut keys: Vec<_> = keys.into_values().collect();
         keys.sort_unstable_by_key(|known| known.last);
-        let limits = store.settings.limits();
         for known in keys {
-            store.keys().insert(known, &limits);
+            store.keys().insert(known, &store.limits);
         }
         let (entries, indexed): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
         self.segment.extend(|index| {

@@ -7,7 +7,7 @@ use super::{
         disk::{Disk, RealDisk},
         front_file::SavedFront,
         index_file,
-        new_segment::random,
+        new_segment::{NewSegment, random},
         record::{DeletionRecord, Header, Record},
         record_reader::{RecordReader, WINDOW_BYTES},
         recover::epochs,
@@ -194,14 +194,9 @@ impl<'a> Copying<'a> {
         let deletions = std::mem::take(&mut self.deletions);
         let epochs = epochs(state, &self.headers, self.end_lost, newest)?;
         if !deletions.is_empty() {
-            let header = Header { first: newest + 1, epoch: epochs.current().epoch, salt: random()? };
-            let out = self.output.create(&SegmentName::new(header.first).log())?;
-            let mut output = SegmentOutput::new(&*out, header);
-            for deletion in deletions {
-                output.keep_deletion(deletion)?;
-            }
-            output.commit(newest)?;
-            out.sync_data()?;
+            let name = SegmentName::new(newest + 1);
+            let header = Header { first: name.first, epoch: epochs.current().epoch, salt: random()? };
+            NewSegment::create(&self.output, name, header, 0, deletions)?;
         }
         let state = LogState {
             closed_at: Some(newest),
