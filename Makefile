@@ -45,7 +45,7 @@ demo: ## Build Tidings and run the chat; it prints its address
 test: setup ## Install what tests need (asks before Debian packages), then run every test: Rust, browsers, clients, stories
 	CARGO='$(CARGO)' TIDINGS_REQUIRE_SERVERS=1 node tests/rust.mjs
 	$(CARGO) build --locked -p tidings-cli -p tidings-testkit -p tidings-adopt-axum -p tidings-example-notifications
-	tests/node_modules/.bin/tsc -p clients/js
+	node clients/js/build.mjs
 	$(MAKE) --no-print-directory -j2 test-python test-node
 
 test-python: # The Python client; what pytest says is shown at its end
@@ -80,7 +80,7 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	cd clients/node && ../../tests/node_modules/.bin/eslint .
 	tests/node_modules/.bin/tsc -p clients/node --noEmit --emitDeclarationOnly false
 	tests/node_modules/.bin/tsc -p clients/node/test
-	tests/node_modules/.bin/tsc -p clients/js
+	node clients/js/build.mjs
 	tests/node_modules/.bin/tsc -p clients/js/test
 	cd clients/js && ../../tests/node_modules/.bin/eslint .
 	node tools/client-package.mjs

@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { PRIVATE_NAMES, TARGET } from '../clients/js/bundling.mjs';
 
 const ENTRY = fileURLToPath(new URL('../clients/js/src/index.ts', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('../crates/tidings-server/src/pages/client.js', import.meta.url));
@@ -23,8 +24,9 @@ const { outputFiles } = await build({
   globalName: 'tidings',
   legalComments: 'none',
   logLevel: 'error',
+  mangleProps: PRIVATE_NAMES,
   minify: true,
-  target: 'es2022',
+  target: TARGET,
   write: false,
 });
 const script = outputFiles[0].text;

@@ -21,14 +21,14 @@ export function parser(onBlock: OnBlock, onRetry?: (millis: number) => void): (c
       data = fields.event = '';
     } else if (name === 'data') data += `${value}\n`;
     else if (name !== 'id' || !value.includes('\0')) fields[name] = value;
-    if (name === 'retry' && /^\d+$/.test(value)) onRetry?.(+value);
+    if (/^retry: ?\d+$/.test(line)) onRetry?.(+value);
   }
 
   return (chunk) => {
     let text = decoder.decode(chunk, { stream: true });
     if (!text) return;
     // The other half of a line end whose CR has ended the line already.
-    if (endsWithCr && text[0] === '\n') text = text.slice(1);
+    if (endsWithCr) text = text.replace(/^\n/, '');
     endsWithCr = text.endsWith('\r');
     const lines = (rest + text).split(/\r\n?|\n/);
     rest = lines.pop()!;

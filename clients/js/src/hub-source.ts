@@ -16,10 +16,11 @@ export const hubSource: Source = (url, options) => {
       const query = new URLSearchParams({ format: 'json', since, ...(until ? { until: `id:${until}` } : { hello: 'true' }), ...(ticket && { ticket }) });
       let last: Step | undefined;
       const onBlock: OnBlock = (data, _, id) => reading.take((last = { ...(data && JSON.parse(data)), id, replayed: !!until }));
+      const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
       try {
-        await request(`${url.replace(/\/?$/, '/stream?')}${[...reading.keys, query].join('&')}`, token, options, reading, onBlock);
+        await request(`${url.replace(/\/?$/, '/stream?')}${[...reading.keys, query].join('&')}`, options, reading, onBlock, headers);
       } catch (error) {
-        if ((error as Partial<Refusal>).isUnauthorized) credential = undefined;
+        if ([401, 403].includes((error as Partial<Refusal>).status!)) credential = undefined;
         throw error;
       }
       // As if the network had failed.

@@ -24,20 +24,19 @@ export function connect<Events = Record<string, any>>(url: string, options: Opti
   const name = options.tabs === 'shared' && navigator?.locks && `tidings 1 ${base} ${options.session}`;
   const requests = settings.source(base, settings);
   const tab = createTab(requests, settings);
-  const { status, enter, leave, wake } = connection(tab, requests, settings, listeners, name);
+  const { status, enter_: enter, leave_: leave, wake } = connection(tab, requests, settings, listeners, name);
 
   // A page that the browser keeps to return to it, or stops, must not hold the connection. Some of these events belong to the document
   // and do not bubble, but all can be captured here.
-  const reactions = { pagehide: leave, freeze: leave, pageshow: enter, resume: enter, online: wake, visibilitychange: wake };
-  for (const [type, react] of Object.entries(reactions)) globalThis.addEventListener?.(type, react, { capture: true, signal });
+  const reactions: Record<string, () => void> = { pagehide: leave, freeze: leave, pageshow: enter, resume: enter, online: wake, visibilitychange: wake };
+  for (const type in reactions) globalThis.addEventListener?.(type, reactions[type]!, { capture: true, signal });
 
   function add(matcher: Matcher, handlers: Handlers): () => void {
     if (signal.aborted) throw new Error('This connection is closed: connect again');
-    const added = subscription(matcher, base, handlers, settings);
-    added.key = requests.key ?? added.key;
-    tab.subscriptions.add(added);
+    const added = subscription(matcher, base, handlers, settings, requests.key);
+    tab.subscriptions_.add(added);
     enter();
-    return () => void tab.subscriptions.delete(added);
+    return () => void tab.subscriptions_.delete(added);
   }
 
   return {
@@ -53,7 +52,7 @@ export function connect<Events = Record<string, any>>(url: string, options: Opti
     close() {
       closed.abort();
       leave();
-      tab.subscriptions.clear();
+      tab.subscriptions_.clear();
     },
   };
 }

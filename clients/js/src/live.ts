@@ -40,11 +40,11 @@ export function live(requests: Requests, tab: Tab, settings: Settings, tell: (re
     stop();
     wanted = new Set();
     timer = setTimeout(open, JOINING_MILLIS);
-    tell({ covers: tab.covered(), ask: true });
+    tell({ covers: tab.covered_(), ask: true });
   }
 
   function pass(step: Step): void {
-    tell({ step, from: tab.position() });
+    tell({ step });
   }
 
   function open(): void {
@@ -56,12 +56,12 @@ export function live(requests: Requests, tab: Tab, settings: Settings, tell: (re
     let caughtUp: Promise<void> | undefined;
 
     async function catchUp(id: string): Promise<void> {
-      const covered = tab.covered();
+      const covered = tab.covered_();
       if (covered.size) {
         tell({ status: 'replaying' });
-        await requests.read({ keys: covered, since: `id:${tab.position()}`, until: id, take: pass, signal });
+        await requests.read({ keys: covered, since: `id:${tab.position_()}`, until: id, take: pass, signal });
       }
-      tell({ step: { id }, from: tab.position(), covers: keys, status: 'connected' });
+      tell({ step: { id }, covers: keys, status: 'connected' });
       failures = 0;
     }
 
@@ -80,7 +80,7 @@ export function live(requests: Requests, tab: Tab, settings: Settings, tell: (re
       // Reading what was missed may fail as well, or this attempt has been replaced.
       if (signal.aborted) return;
       stop();
-      const isRefused = error?.isUnauthorized;
+      const isRefused = [401, 403].includes(error?.status!);
       // A network error is a TypeError, and no news.
       if (error && !failures && !(error instanceof TypeError)) settings.onError(error);
       tell({ status: isRefused ? 'unauthorized' : error ? 'offline' : 'connecting' });
@@ -92,8 +92,7 @@ export function live(requests: Requests, tab: Tab, settings: Settings, tell: (re
     onBytes();
     silentMillisMax = SILENT_MILLIS_MAX;
     timer = setInterval(wake, WATCH_MILLIS);
-    const onRetry = (millis: number) => (base = millis);
-    requests.read({ keys, lastId: tab.position(), take, onRetry, onBytes, signal }).then(ended, ended);
+    requests.read({ keys, lastId: tab.position_(), take, onRetry: (millis) => (base = millis), onBytes, signal }).then(ended, ended);
   }
 
   function wake(): void {
@@ -106,9 +105,11 @@ export function live(requests: Requests, tab: Tab, settings: Settings, tell: (re
 
   return {
     want(keys) {
-      const { size } = wanted;
-      for (const key of keys) wanted.add(key);
-      if (attempt && wanted.size > size) start();
+      // Once it is opened anew, all tabs say again what they want.
+      for (const key of keys) {
+        if (attempt && !wanted.has(key)) start();
+        else wanted.add(key);
+      }
     },
     wake,
     stop,

@@ -1,4 +1,4 @@
-// What tabs tell each other, and what they receive from the hub as steps.
+// What tabs tell each other, and what they receive from the hub as steps. These names stay as they are in every build.
 
 import type { Gap, Status } from './types.js';
 
@@ -39,7 +39,7 @@ export interface Report {
 /** What tabs tell the one that holds the connection. */
 export interface Demand {
   /** Topics and patterns. */
-  want?: string[];
+  want: string[];
   /** The network may be back. */
-  wake?: true;
+  wake?: boolean | undefined;
 }

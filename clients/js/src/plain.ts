@@ -12,17 +12,24 @@ export const plain: Source = (url, options) => ({
     const { lastId = '', take, onBytes } = reading;
     // A plain stream has no history that could be read separately.
     if (reading.until) return;
+    let begin: typeof take | undefined = take;
     const plainReading: typeof reading = {
       ...reading,
-      onBytes(isResponse) {
+      onBytes() {
         onBytes?.();
-        if (isResponse) take({ kind: 'hello', id: lastId });
+        begin?.({ kind: 'hello', id: lastId });
+        begin = undefined;
       },
     };
     const onBlock: OnBlock = (data, type, id) =>
       take({ ...(type === 'tidings' ? data && JSON.parse(data) : data !== undefined && { topic: type, type, data, replayed: false }), id: id || lastId });
-    const headers = { Accept: 'text/event-stream', ...(lastId && { 'Last-Event-ID': lastId }) };
-    await request(url, await options.token?.(), options, plainReading, onBlock, headers);
+    const token = await options.token?.();
+    const headers = {
+      Accept: 'text/event-stream',
+      ...(lastId && { 'Last-Event-ID': lastId }),
+      ...(token && { Authorization: `Bearer ${token}` }),
+    };
+    await request(url, options, plainReading, onBlock, headers);
   },
   // A token is asked for with each request.
   renew: options.token && (async () => {}),

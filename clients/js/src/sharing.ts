@@ -10,9 +10,9 @@ import type { Settings, Status } from './types.js';
 export interface Connection {
   status(): Status;
   /** Connects, or waits for its turn to, and says what this tab wants. To be called whenever it wants more. */
-  enter(): void;
-  /** Leaves the connection to others; `enter` continues where this tab was. */
-  leave(): void;
+  enter_(): void;
+  /** Leaves the connection to others; `enter_` continues where this tab was. */
+  leave_(): void;
   /** To be called when the network may be back. */
   wake(): void;
 }
@@ -33,13 +33,14 @@ export function connection(
   const stream = live(requests, tab, settings, report);
 
   function report(message: Report): void {
+    message.from = tab.position_();
     channel?.postMessage(message);
     follow(message);
   }
 
   function follow({ step, from, covers, status: next = status, ask }: Report): void {
-    if (step) tab.receive(step, from);
-    if (covers) tab.cover(covers);
+    if (step) tab.receive_(step, from);
+    if (covers) tab.cover_(covers);
     if (next !== status) {
       status = next;
       for (const listener of [...listeners]) listener(status);
@@ -49,28 +50,24 @@ export function connection(
 
   function lead({ want, wake }: Demand): void {
     if (wake) stream.wake();
-    if (!want) return;
-    const id = tab.position();
+    const id = tab.position_();
     // A new tab, or subscription, has to know where the stream is.
-    if (id !== undefined) report({ step: { id }, from: id, covers: tab.covered(), status });
+    if (id !== undefined) report({ step: { id }, covers: tab.covered_(), status });
     stream.want(want);
   }
 
-  function tell(demand: Demand): void {
+  function want(wake?: boolean): void {
+    const demand = { want: [...tab.subscriptions_].map(({ key }) => key), wake };
     if (isLeading) lead(demand);
     else channel?.postMessage(demand);
   }
 
-  function want(): void {
-    tell({ want: [...tab.subscriptions].map(({ key }) => key) });
-  }
-
   return {
     status: () => status,
-    enter() {
+    enter_() {
       if (!entered) {
         const { signal } = (entered = new AbortController());
-        tab.resume(signal);
+        tab.resume_(signal);
         const hold = async () => {
           // It may have left while the lock was on its way.
           if (signal.aborted) return;
@@ -87,13 +84,13 @@ export function connection(
       }
       want();
     },
-    leave() {
+    leave_() {
       entered?.abort();
       channel?.close();
       entered = channel = undefined;
       isLeading = false;
       stream.stop();
     },
-    wake: () => tell({ wake: true }),
+    wake: () => want(true),
   };
 }

@@ -15,8 +15,8 @@ export interface Reading {
   /** The last id that was received, for sources that continue after it by themselves. */
   lastId?: string | undefined;
   onRetry?: (millis: number) => void;
-  /** Called for everything that arrives: for the response, and for what follows. */
-  onBytes?: (isResponse?: boolean) => void;
+  /** Called for everything that arrives: first for the response, then for each piece of it. */
+  onBytes?: () => void;
 }
 
 export interface Requests {
@@ -36,9 +36,8 @@ export type Source = (url: string, options: Options<any>) => Requests;
 
 /** A response that is no stream. */
 export interface Refusal extends Error {
+  /** Of the response: 401 and 403 refuse the credential. */
   status: number;
-  /** Whether it refuses the credential. */
-  isUnauthorized: boolean;
   /** How long the server wants the client to wait; 0 or NaN if it does not say. */
   retryAfterSecs: number;
 }

@@ -9,7 +9,7 @@ export interface Subscription extends Pick<Subscribe, 'onLive'> {
   /** The topic or pattern as a piece of a query; the same for equal ones. */
   key: string;
   /** `undefined` until the stream has its events; what arrives while its history is read; `null` once it is live. */
-  queue?: Step[] | null | undefined;
+  queue_?: Set<Step> | null | undefined;
   take(step: Step): void;
 }
 
@@ -19,29 +19,29 @@ export interface Handlers extends Subscribe {
   gap?: (gap: Gap) => void;
 }
 
-/** Throws a TypeError if the pattern is invalid, or if this browser has no URLPattern. */
+/** Throws if the pattern is invalid, or if this browser has no URLPattern. `fixedKey` is the key of a source that has only one. */
 export function subscription(
   matcher: Matcher,
   url: string,
   { event, gap, since = 'now', onLive }: Handlers,
   { parse, onError }: Settings,
+  fixedKey?: string,
 ): Subscription {
   const { pattern } = matcher as { pattern?: string };
-  const compiled = pattern && new (globalThis as any).URLPattern(pattern, url);
+  const compiled = (pattern && new URLPattern(pattern, url)) as URLPattern | undefined;
 
   return {
-    key: `${new URLSearchParams(pattern ? { pattern } : { topic: matcher as string })}`,
+    key: fixedKey ?? `${new URLSearchParams(pattern ? { pattern } : { topic: matcher as string })}`,
     since,
     onLive,
     take({ kind, data, ...rest }) {
-      const { id, topic } = rest as Meta;
+      const { topic } = rest as Meta;
       // An error of one handler must not keep the event from the others.
       try {
         if (kind === 'gap') gap?.(rest as unknown as Gap);
-        if (!event || data === undefined) return;
-        if (compiled?.test(topic, url) ?? (matcher === '*' || matcher === topic)) event(parse(data, topic), rest as Meta);
+        if (data !== undefined && (compiled?.test(topic, url) ?? (matcher === '*' || matcher === topic))) event?.(parse(data, topic), rest as Meta);
       } catch (cause) {
-        onError(new Error(`Event ${id} could not be handled: ${cause}`, { cause }));
+        onError(new Error(`Event ${(rest as Meta).id} could not be handled: ${cause}`, { cause }));
       }
     },
   };

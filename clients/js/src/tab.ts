@@ -8,20 +8,20 @@ import type { Subscription } from './subscription.js';
 import type { Settings } from './types.js';
 
 export interface Tab {
-  subscriptions: Set<Subscription>;
+  subscriptions_: Set<Subscription>;
   /** The id up to which everything was received. */
-  position(): string | undefined;
+  position_(): string | undefined;
   /** What the stream has events of. */
-  covered(): Set<string>;
+  covered_(): Set<string>;
   /** Takes a step that leads on from a position. */
-  receive(step: Step, from?: string): void;
+  receive_(step: Step, from?: string): void;
   /**
    * From here on, the stream has the events of these only: begins what waits for them. Other subscriptions continue from here once it
    * has theirs again.
    */
-  cover(keys: Iterable<string>): void;
+  cover_(keys: Iterable<string>): void;
   /** Continues where this tab was, after `cover`; until `signal`. */
-  resume(signal: AbortSignal): void;
+  resume_(signal: AbortSignal): void;
 }
 
 export function tab(requests: Requests, { onError }: Settings): Tab {
@@ -47,10 +47,10 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     }
     remember((position = id));
     for (const subscription of [...subscriptions]) {
-      const { queue } = subscription;
+      const { queue_: queue } = subscription;
       if (queue === null) subscription.take(step);
       // Those that are read together have one queue.
-      else if (queue && queue.at(-1) !== step) queue.push(step);
+      else queue?.add(step);
     }
   }
 
@@ -59,38 +59,38 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     covered = new Set(position === undefined ? [] : keys);
     for (const subscription of subscriptions) {
       if (covered.has(subscription.key)) continue;
-      if (subscription.queue === null) subscription.since = `id:${position}`;
-      subscription.queue = undefined;
+      if (subscription.queue_ === null) subscription.since = `id:${position}`;
+      subscription.queue_ = undefined;
     }
     begin();
   }
 
   function begin(): void {
     /** Those that continue after the same id are read together. */
-    const queues: Record<string, Step[]> = {};
+    const queues: Record<string, Set<Step>> = {};
     for (const subscription of subscriptions) {
-      const { key, since, queue } = subscription;
+      const { key, since, queue_: queue } = subscription;
       if (queue !== undefined || !covered.has(key)) continue;
       if (since === 'now' || since === `id:${position}`) goLive(subscription);
-      else subscription.queue = queues[/^id:./.test(since) ? since : key + since] ??= [];
+      else subscription.queue_ = queues[/^id:./.test(since) ? since : key + since] ??= new Set();
     }
-    for (const name in queues) load(queues[name]!, position!);
+    for (const name in queues) load(queues[name]!);
   }
 
   function goLive(subscription: Subscription): void {
-    subscription.queue?.forEach(subscription.take);
-    subscription.queue = null;
+    subscription.queue_?.forEach(subscription.take);
+    subscription.queue_ = null;
     subscription.onLive?.();
   }
 
-  /** Reads the history up to a position of the subscriptions that have this queue. */
-  function load(queue: Step[], until: string): void {
-    const group = () => [...subscriptions].filter((subscription) => subscription.queue === queue);
+  /** Reads the history of the subscriptions that have this queue, up to the position. */
+  function load(queue: Set<Step>): void {
+    const group = () => [...subscriptions].filter((subscription) => subscription.queue_ === queue);
     const keys = new Set(group().map(({ key }) => key));
     const take = (step: Step): void => {
       remember(step.id);
       for (const subscription of subscriptions) {
-        if (subscription.queue === queue) subscription.since = `id:${step.id}`;
+        if (subscription.queue_ === queue) subscription.since = `id:${step.id}`;
         // A gap is one of all that is read.
         else if (!step.kind || !keys.has(subscription.key)) continue;
         subscription.take(step);
@@ -98,23 +98,23 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     };
     const { since } = group()[0]!;
     requests
-      .read({ keys, since, until, take, signal: reading })
+      .read({ keys, since, until: position!, take, signal: reading })
       .catch((error: Refusal) => {
         // Such a beginning would be refused for ever. An id is not: the hub has another log than this tab knows of yet.
         if (error.status === 400 && !/^id:./.test(since)) return onError(error);
-        for (const subscription of group()) subscription.queue = undefined;
+        for (const subscription of group()) subscription.queue_ = undefined;
         setTimeout(begin, backoff(1));
       })
       .then(() => group().forEach(goLive));
   }
 
   return {
-    subscriptions,
-    position: () => position,
-    covered: () => covered,
-    receive,
-    cover,
-    resume(signal) {
+    subscriptions_: subscriptions,
+    position_: () => position,
+    covered_: () => covered,
+    receive_: receive,
+    cover_: cover,
+    resume_(signal) {
       reading = signal;
       cover([]);
     },
