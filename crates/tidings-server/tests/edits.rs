@@ -96,6 +96,11 @@ async fn an_anonymous_stream_is_changed_with_its_secret_alone() {
     }
     let received = stream.until("data: 6\n\n").await;
     assert!(!received.contains("data: 4") && !received.contains("data: 5"), "{received}");
+    let metrics = api.get("/metrics").answer().await.ok().body;
+    for counted in ["status=\"2xx\"} 2", "status=\"4xx\"} 4"] {
+        let labels = format!("{{route=\"/connections/{{id}}\",method=\"PATCH\",{counted}");
+        assert!(metrics.contains(&format!("tidings_requests_total{labels}\n")), "{metrics}");
+    }
 }
 
 #[tokio::test]
