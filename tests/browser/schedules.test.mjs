@@ -10,6 +10,7 @@ import { inBrowsers, newPerson, processes } from '../lib/browser.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
+import { random } from '../lib/random.mjs';
 import { serve } from '../lib/site.mjs';
 import { KEY, configuration, ticketMaker } from '../lib/tickets.mjs';
 import { clientFiles, faults, leader, live, openTab, page, upTo, waitFor } from '../lib/tabs.mjs';
@@ -26,17 +27,6 @@ const TICKET_SECS = 6;
 /** Events between two accidents, and the interval of publications: they only set the load. */
 const EVENTS = 10;
 const PACE_MS = 20;
-
-/** Numbers below `limit` from a seed (mulberry32). */
-function random(seed) {
-  let state = seed;
-  return (limit) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit;
-  };
-}
 
 /** Publishes 1, 2, 3… until it is stopped, each until it is acknowledged: repeats have the same key, and are recognised. */
 function publisher(hub) {
@@ -147,10 +137,11 @@ async function schedule(t, browser, name, seed) {
   };
 
   const happened = [];
+  let remaining = [];
   for (let count = 0; count < ACCIDENTS; count += 1) {
-    // Each at least once, if there are enough.
-    const names = Object.keys(accidents);
-    const accident = names[count < names.length ? count : draw(names.length)];
+    // All kinds in a random order, then all again.
+    if (!remaining.length) remaining = Object.keys(accidents);
+    const [accident] = remaining.splice(draw(remaining.length), 1);
     happened.push(accident);
     await accidents[accident]();
     await published.more(EVENTS);
