@@ -11,10 +11,17 @@ import { Client, command } from '../lib/client.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
+import { Redis } from '../lib/service.mjs';
 
 const PATH = '/.well-known/mercure';
 const SECRET = '!ChangeThisMercureHubJWTSecretKey!';
+const NATIVE_KEY = 'tk_a-key-that-may-publish-everything';
 const CONFIGURATION = `mercure_revisions = ["1.0", "0.x"]
+
+[[key]]
+name = "native"
+secret = "${NATIVE_KEY}"
+publish = ["*"]
 
 [[issuer]]
 iss = "symfony"
@@ -39,10 +46,10 @@ function token(mercure) {
   return `${message}.${createHmac('sha256', SECRET).update(message).digest('base64url')}`;
 }
 
-async function start(t) {
+async function start(t, ...flags) {
   const file = join(await folder(t), 'tidings.toml');
   await writeFile(file, CONFIGURATION, { mode: 0o600 });
-  return Hub.start(t, 'serve', '--config', file, '--retry-millis', '300');
+  return Hub.start(t, 'serve', '--config', file, '--retry-millis', '300', ...flags);
 }
 
 /** Publishes one event, and resolves with its id. */
@@ -52,6 +59,9 @@ async function publish(hub, topic, data, fields = {}) {
   assert.equal(response.status, 200, await response.clone().text());
   return response.text();
 }
+
+/** Publishes by the native API. */
+const post = (url, body) => fetch(url, { method: 'POST', headers: { Authorization: `Bearer ${NATIVE_KEY}` }, body });
 
 const query = (parameters) => new URLSearchParams(parameters).toString();
 
@@ -86,6 +96,35 @@ describe('clients of the older Mercure revision', { concurrency: 3 }, () => {
       ]);
     });
   }
+
+  test('clients of both revisions and of the native API see one order, at three nodes on Redis', async (t) => {
+    const { url } = await Redis.start(t);
+    const nodes = [];
+    for (let count = 0; count < 3; count += 1) nodes.push(await start(t, '--store', url));
+    const topic = 'https://example.com/orders/1';
+    const subscriptions = [
+      `${PATH}?${query({ topic: 'https://example.com/orders/{id}' })}`,
+      `${PATH}?${query({ match: topic })}`,
+      `${PATH}?${query({ match_urlpattern: 'https://example.com/orders/:id' })}`,
+      `/stream?${query({ topic })}`,
+    ];
+    const listeners = nodes.flatMap((node) => subscriptions.map((path) => new Client(t, 'node/eventsource.mjs', node.url(path))));
+    for (const listener of listeners) await listener.opened();
+    // Each node has a publisher, two of them by the Mercure API; all publish at once.
+    const count = 100;
+    const publishers = nodes.map(async (node, place) => {
+      for (let number = 1; number <= count; number += 1) {
+        const data = `${place}-${number}`;
+        if (place < 2) await publish(node, topic, data);
+        else assert.equal((await post(node.url(`/topics/${encodeURIComponent(topic)}`), data)).status, 200);
+      }
+    });
+    await Promise.all(publishers);
+    await publish(nodes[0], topic, 'last');
+    const [one, ...others] = await Promise.all(listeners.map((listener) => listener.upTo('last')));
+    assert.equal(one.length, nodes.length * count + 1);
+    for (const [place, other] of others.entries()) assert.deepEqual(other, one, `client ${place + 1} and the first one`);
+  });
 
   test('PyPI pymercure subscribes and publishes', async (t) => {
     const hub = await start(t);
