@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { atEnd } from '../lib/ending.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
+import { Redis } from '../lib/service.mjs';
 
 const PROGRAM = fileURLToPath(new URL('mercure.mjs', import.meta.url));
 const PATH = '/.well-known/mercure';
@@ -32,9 +33,9 @@ revision = "0.x"
 secret = "${OLDER_SECRET}"
 `;
 
-/** Runs the checks against a hub, and resolves with the exit code and the rows. */
-function check(url, ...args) {
-  const all = ['--url', url, '--secret', SECRET, '--issuer', ISSUER, '--audience', AUDIENCE, '--older-secret', OLDER_SECRET, '--json', ...args];
+/** Runs the checks against the nodes of a hub, and resolves with the exit code and the rows. */
+function check(urls, ...args) {
+  const all = [...urls.flatMap((url) => ['--url', url]), '--secret', SECRET, '--issuer', ISSUER, '--audience', AUDIENCE, '--older-secret', OLDER_SECRET, '--json', ...args];
   return new Promise((resolve) => {
     execFile(process.execPath, [PROGRAM, ...all], (error, stdout, stderr) => {
       resolve({ code: error?.code ?? 0, rows: stdout ? JSON.parse(stdout) : [], stderr });
@@ -42,26 +43,40 @@ function check(url, ...args) {
   });
 }
 
-async function start(t, configuration) {
+/** Starts a hub, and resolves with the URL of its Mercure API. */
+async function start(t, configuration, ...args) {
   const file = join(await folder(t), 'tidings.toml');
   await writeFile(file, configuration, { mode: 0o600 });
-  return Hub.start(t, 'serve', '--config', file);
+  const hub = await Hub.start(t, 'serve', '--config', file, ...args);
+  return hub.url(PATH);
 }
 
 const failures = (rows) => rows.filter(({ result }) => result === 'fails').map(({ number, revision, title, reason }) => `${number} ${revision} ${title}: ${reason}`);
 
-test('every check of both revisions holds, or is of something optional', async (t) => {
-  const hub = await start(t, BOTH);
-  const { code, rows, stderr } = await check(hub.url(PATH));
-  assert.deepEqual(failures(rows), [], stderr);
-  assert.equal(code, 0);
-  const notOffered = rows.filter(({ result }) => result === 'not offered').map(({ number }) => number);
-  assert.deepEqual(notOffered, [1, 41, 44]);
-});
+/** The flags of each node of a hub. */
+const HUBS = {
+  'one hub in memory': async () => [[]],
+  'three nodes on Redis, asked in turn': async (t) => {
+    const { url } = await Redis.start(t);
+    return Array.from({ length: 3 }, () => ['--store', url]);
+  },
+};
+
+for (const [title, nodes] of Object.entries(HUBS)) {
+  test(`every check of both revisions holds, or is of something optional: ${title}`, async (t) => {
+    const urls = [];
+    for (const flags of await nodes(t)) urls.push(await start(t, BOTH, ...flags));
+    const { code, rows, stderr } = await check(urls);
+    assert.deepEqual(failures(rows), [], stderr);
+    assert.equal(code, 0);
+    const notOffered = rows.filter(({ result }) => result === 'not offered').map(({ number }) => number);
+    assert.deepEqual(notOffered, [1, 41, 44]);
+  });
+}
 
 test('the checks of the older revision fail at a hub that does not serve it', async (t) => {
-  const hub = await start(t, CONFIGURATION);
-  const { code, rows } = await check(hub.url(PATH), '--only', '20', '--only', '46', '--only', '47', '--only', '48', '--only', '50');
+  const url = await start(t, CONFIGURATION);
+  const { code, rows } = await check([url], '--only', '20', '--only', '46', '--only', '47', '--only', '48', '--only', '50');
   const failed = rows.filter(({ result }) => result === 'fails');
   assert.deepEqual([...new Set(failed.map(({ revision }) => revision))], ['0.x']);
   assert.equal(failed.length, rows.length - 1, JSON.stringify(rows));
@@ -73,7 +88,7 @@ test('the checks fail at a server that answers everything alike', async (t) => {
   atEnd(t, () => server.close());
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  const { code, rows } = await check(`http://127.0.0.1:${server.address().port}${PATH}`);
+  const { code, rows } = await check([`http://127.0.0.1:${server.address().port}${PATH}`]);
   const held = rows.filter(({ result, level }) => result === 'holds' && level === 'must').map(({ number }) => number);
   // Nothing is required there but an answer.
   assert.deepEqual(held, [9, 19], JSON.stringify(rows.filter(({ result }) => result === 'holds')));
@@ -81,7 +96,7 @@ test('the checks fail at a server that answers everything alike', async (t) => {
 });
 
 test('a hub that is not there, and missing options, are reported as such', async () => {
-  const { code, stderr } = await check('http://127.0.0.1:1/');
+  const { code, stderr } = await check(['http://127.0.0.1:1/']);
   assert.equal(code, 2);
   assert.match(stderr, /there is no hub at/);
 });

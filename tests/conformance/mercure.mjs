@@ -10,10 +10,11 @@ const HELP = `Checks a hub against the Mercure protocol and prints a table of wh
 
   node mercure.mjs --url URL [--secret SECRET --issuer ISS] [--older-secret SECRET]
 
-  --url URL             the hub, such as http://127.0.0.1:3000/.well-known/mercure
+  --url URL             the hub, such as http://127.0.0.1:3000/.well-known/mercure; repeat it for the nodes of a cluster, which are asked
+                        in turn
   --secret SECRET       a shared secret (HS256) with which the hub verifies tokens of the revision 1.0
   --issuer ISS          the issuer whose secret that is
-  --audience URL        the audience that the hub requires [default: the URL]
+  --audience URL        the audience that the hub requires [default: the first URL]
   --cookie NAME         the cookie that the hub reads [default: __Secure-mercure_access_token]
   --older-secret SECRET a shared secret for tokens of the revision 0.x
   --only N              only the checks of this number; repeatable
@@ -25,7 +26,7 @@ The exit code is 1 if a requirement (must) does not hold, and 2 if the checks co
 
 const { values } = parseArgs({
   options: {
-    url: { type: 'string' },
+    url: { type: 'string', multiple: true, default: [] },
     secret: { type: 'string' },
     issuer: { type: 'string' },
     audience: { type: 'string' },
@@ -41,7 +42,8 @@ if (values.help) {
   console.log(HELP);
   process.exit(0);
 }
-if (!URL.canParse(values.url ?? '')) refuse(`--url is ${values.url ? 'not a URL' : 'missing'}`);
+if (values.url.length === 0) refuse('--url is missing');
+for (const url of values.url) if (!URL.canParse(url)) refuse(`--url ${url} is not a URL`);
 if (!values.secret && !values['older-secret']) refuse('neither --secret nor --older-secret is given, so no revision can be checked');
 if (values.secret && !values.issuer) refuse('--secret needs --issuer');
 
@@ -51,10 +53,10 @@ function refuse(reason) {
 }
 
 const target = new Target({
-  url: values.url,
+  nodes: values.url,
   secret: values.secret,
   issuer: values.issuer,
-  audience: values.audience ?? values.url,
+  audience: values.audience ?? values.url[0],
   cookie: values.cookie,
   olderSecret: values['older-secret'],
 });
@@ -74,10 +76,12 @@ async function outcome(check) {
   }
 }
 
-try {
-  await target.ask('GET', '');
-} catch (error) {
-  refuse(`there is no hub at ${values.url}: ${error.cause ?? error}`);
+for (const url of values.url) {
+  try {
+    await target.ask('GET', '');
+  } catch (error) {
+    refuse(`there is no hub at ${url}: ${error.cause ?? error}`);
+  }
 }
 
 const revisions = [

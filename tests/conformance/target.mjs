@@ -1,4 +1,5 @@
-// The hub under test: requests, streams and tokens. It knows nothing of the hub but its URL and what its operator configured.
+// The hub under test: requests, streams and tokens. It knows nothing of the hub but its URL and what its operator configured. A cluster has
+// several URLs: each request goes to the next one, so that what is published at one node is received and resumed at another.
 
 import { createHmac, randomUUID } from 'node:crypto';
 
@@ -32,9 +33,11 @@ export function sign(header, claims, secret) {
 }
 
 export class Target {
-  /** `options`: `url`, `secret`, `issuer`, `audience`, `olderSecret`, `cookie`. */
+  /** `options`: `nodes` (URLs), `secret`, `issuer`, `audience`, `olderSecret`, `cookie`. */
   constructor(options) {
     Object.assign(this, options);
+    /** Where the next request goes. */
+    this.url = this.nodes[0];
     this.streams = [];
   }
 
@@ -78,8 +81,12 @@ export class Target {
     const controller = new AbortController();
     const options = { method, headers: all, signal: controller.signal, redirect: 'manual' };
     if (body !== undefined) options.body = typeof body === 'string' ? body : new URLSearchParams(body).toString();
-    const what = `${method} ${path}?${query.slice(0, 120)}`;
-    const response = await within(fetch(`${this.url}${path}${query && `?${query}`}`, options), what);
+    const { url, nodes } = this;
+    const node = nodes.indexOf(url);
+    // A check may also ask for something that is at another URL.
+    if (node >= 0) this.url = nodes[(node + 1) % nodes.length];
+    const what = `${method} ${path}?${query.slice(0, 120)}${nodes.length > 1 ? ` at ${url}` : ''}`;
+    const response = await within(fetch(`${url}${path}${query && `?${query}`}`, options), what);
     response.what = what;
     response.abandon = () => controller.abort();
     return response;
