@@ -452,7 +452,9 @@ impl Content {
     fn append(&mut self, frame: &Arc<Frames>) -> bool {
         let Some(key) = frame.last().filter(|_| !self.is_closed) else { return false };
         let is_stored = key.ephemeral == 0;
-        if if is_stored { self.last >= key.position } else { self.last_ephemeral >= key.ephemeral } {
+        let is_here =
+            if is_stored { self.last >= key.position } else { self.last_ephemeral >= key.ephemeral };
+        if is_here {
             return false;
         }
         let last = self.segments.back_mut().filter(|last| last.len() + frame.len() <= SEGMENT_BYTES_MAX);
