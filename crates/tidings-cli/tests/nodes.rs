@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tidings_testkit::{
     EventStream, Hub, NatsNodes, NatsServer, PATIENCE, RedisServer,
     failover::{Losses, outages, run_failover},
@@ -60,11 +61,30 @@ async fn publish_at_last(hub: &Hub, data: &str) {
                 break;
             }
             last = format!("{} {}", reply.status, reply.text());
+            assert_eq!(reply.status, 503, "{last}");
             sleep(REFUSED_PAUSE).await;
         }
     };
     let outcome = timeout(PATIENCE, publishing).await;
     outcome.unwrap_or_else(|_| panic!("{data} was never accepted: {last}\n{}", hub.output().join("\n")));
+}
+
+/// A deployment starts all its hubs at once, and each finds no stream yet: the servers leave
+/// requests to create what is being created without an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hubs_that_start_together_on_an_empty_cluster_share_one_log() {
+    let nodes = NatsNodes::start().unwrap();
+    for log in 0..3 {
+        let store = format!("{}/together-{log}?replicas=3", nodes.url());
+        let starting = (0..HUBS).map(|_| serve(&store));
+        let hubs = join_all(starting).await;
+        let mut stream = EventStream::open(hubs[0].address(), "/stream?topic=chat").await.unwrap();
+        for hub in &hubs {
+            publish_at_last(hub, &format!("from-{}", hub.address())).await;
+        }
+        let expected: Vec<_> = hubs.iter().map(|hub| format!("from-{}", hub.address())).collect();
+        assert_eq!(stream.messages(HUBS).await.unwrap(), expected);
+    }
 }
 
 /// Three servers hold the log, and any one may be down, including the leader.

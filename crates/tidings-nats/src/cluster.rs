@@ -22,7 +22,7 @@ use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch, parts:
 use tokio::{sync::broadcast, task::JoinHandle, time::sleep};
 
 use crate::{
-    link::{AWAY, Link, NotStored},
+    link::{AWAY, Link, NotStored, persistently},
     settings::NatsSettings,
 };
 
@@ -54,7 +54,7 @@ impl fmt::Debug for NatsCluster {
 impl NatsCluster {
     pub(crate) async fn open(link: Arc<Link>, settings: &NatsSettings) -> Result<Self, String> {
         let bucket = Arc::new(ClusterBucket::new(link, settings.replicas));
-        bucket.open().await?;
+        persistently(async || bucket.open().await).await?;
         let follower = Arc::new(Follower::start(Arc::clone(&bucket)).await?);
         Ok(Self { bucket, follower })
     }

@@ -41,8 +41,6 @@ pub(crate) struct Consumer<'l> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Delivery {
     pub(crate) mark: Mark,
-    /// How many messages follow by now.
-    pub(crate) pending: u64,
     /// The number of this message among those of its consumer.
     count: u64,
 }
@@ -122,7 +120,7 @@ impl Delivery {
         };
         let number = |index: usize| tokens.get(skipped + index)?.parse().ok();
         let mark = Mark { sequence: number(3)?, nanos: number(5)? };
-        Some(Self { mark, count: number(4)?, pending: number(6)? })
+        Some(Self { mark, count: number(4)? })
     }
 }
 
@@ -132,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_reply_subject_holds_the_position_of_a_message() {
-        let expected = Some(Delivery { mark: Mark { sequence: 7, nanos: 9 }, count: 8, pending: 3 });
+        let expected = Some(Delivery { mark: Mark { sequence: 7, nanos: 9 }, count: 8 });
         for reply in [
             "$JS.ACK.tidings.consumer.1.7.8.9.3",
             "$JS.ACK.domain.account.tidings.consumer.1.7.8.9.3",

@@ -42,6 +42,10 @@ pub(crate) const RETRY_WAIT_MAX: Duration = Duration::from_secs(2);
 /// The delay between two attempts of any kind.
 pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_WAIT_MAX);
 
+/// Opening is given up after this many consecutive failures: at least five seconds, in which a
+/// cluster of NATS may elect leaders or create what several hubs need at the same time.
+pub(crate) const OPENING_FAILURES_MAX: u32 = 8;
+
 /// A connection to NATS, which is replaced when it is lost.
 pub(crate) struct Link {
     name: String,
@@ -199,6 +203,23 @@ impl Link {
             Ok(Answer { error: Some(error), .. }) => Err(error.into()),
             _ => Err(NotStored::Unknown("unexpected reply from NATS: not an acknowledgement".to_owned())),
         }
+    }
+}
+
+/// Repeats a step of opening the store until it succeeds, or has failed too often.
+pub(crate) async fn persistently<T>(step: impl AsyncFn() -> Result<T, String>) -> Result<T, String> {
+    let mut retry = RETRY;
+    loop {
+        let reason = match step().await {
+            Ok(opened) => return Ok(opened),
+            Err(reason) => reason,
+        };
+        let wait = retry.failed();
+        if retry.failures() >= OPENING_FAILURES_MAX {
+            return Err(reason);
+        }
+        tracing::debug!(reason, "cannot open the store on NATS yet; retrying");
+        sleep(wait).await;
     }
 }
 

@@ -29,15 +29,13 @@ use crate::{
     format::{BATCH_EVENTS_MAX, Deletion, EncodedBatch, Spared, encode_message},
     history::{self, deletions_subject, events_subject},
     index::{Candidate, Hidden, STORED_BYTES, number_of},
-    link::{Link, NotStored, Stored},
+    link::{Link, NotStored, OPENING_FAILURES_MAX, Stored, persistently},
     messages::messages,
     settings::NatsSettings,
     shared_index::SharedIndex,
     tail::NatsTail,
 };
 
-/// Opening is given up after this many consecutive failures.
-const OPENING_FAILURES_MAX: u32 = 5;
 /// How often a read restarts because what it found was removed in the meantime.
 const READS_MAX: usize = 16;
 /// Most records that one call looks at backwards.
@@ -85,7 +83,7 @@ impl fmt::Debug for NatsLog {
 
 impl NatsLog {
     pub(crate) async fn open(link: Arc<Link>, settings: NatsSettings) -> Result<Self, String> {
-        history::set_limits(&link, &settings).await?;
+        persistently(async || history::set_limits(&link, &settings).await).await?;
         let shared = Arc::new(SharedIndex::new(link, settings));
         let following = Arc::clone(&shared);
         let follower = tokio::spawn(async move {

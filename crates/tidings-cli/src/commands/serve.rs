@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -18,6 +19,7 @@ use tidings_server::{
     RevocationFile, Settings, SharedRevocations, Tls, TrustedProxy, apis, connections_for_file_limit,
     raise_file_limit,
 };
+use tokio::time::timeout;
 
 #[cfg(unix)]
 use super::application::{Application, Prepared};
@@ -41,11 +43,13 @@ use crate::{
     failure::Failure,
     issuer_keys::KeyFetchers,
     output::{self, harmless, print_line},
-    store::Store,
+    store::{Opened, Store},
 };
 
 /// Memory of a hub besides its events: program, threads, and some thousand connections.
 const PROCESS_BYTES: u64 = 128 << 20;
+/// How often it is reported that the store is still being opened.
+const OPENING_REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// Why `tidings run` refuses an upgrade.
 #[cfg(unix)]
 const NO_UPGRADE: &str = "`tidings run` ends with its application; restart it, behind the socket of a supervisor (LISTEN_FDS) if no \
@@ -167,7 +171,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let Rules { validator, authenticator, default_topics } = Rules::new(&config, &hub_url)?;
 
     config.retention.put_into(&mut config.keeping, &validator)?;
-    let store = listening.open(&config.keeping).await?;
+    let store = open_store(&mut listening, &config).await?;
     // The banner is for a terminal; programs read the log.
     let has_banner = config.log == LogFormat::Text && io::stdout().is_terminal();
     if config.verbose || has_banner || config.runs_application {
@@ -244,6 +248,18 @@ async fn shared_revocations(hub: &Hub) -> Option<SharedRevocations> {
         tracing::warn!(%error, "it is not known yet which credentials were revoked; until then they are answered 503");
     })
     .ok()
+}
+
+/// Opens the store, however long that takes: a large history is checked, and a cluster may have to
+/// elect a leader.
+async fn open_store(listening: &mut Listening, config: &ServeConfig) -> Result<Opened, Failure> {
+    let mut opening = pin!(listening.open(&config.keeping));
+    loop {
+        if let Ok(opened) = timeout(OPENING_REPORT_INTERVAL, &mut opening).await {
+            return opened;
+        }
+        tracing::warn!(store = config.shown("store"), "the store is not open yet; waiting for it");
+    }
 }
 
 /// How events are delivered, as configured.

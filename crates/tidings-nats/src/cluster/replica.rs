@@ -29,7 +29,7 @@ use tokio::{
 
 use crate::{
     consumer::{Consumer, Delivery},
-    link::{REQUEST_TIME, RETRY},
+    link::{OPENING_FAILURES_MAX, REQUEST_TIME, RETRY},
 };
 
 use super::{
@@ -46,8 +46,8 @@ const SWEEP_AGE: Duration = Duration::from_secs(60);
 const SWEEP_KEYS_MAX: usize = 100;
 /// Clock probes at the start of a connection.
 const PROBES: usize = 3;
-/// Opening is given up after this many failures.
-const OPENING_FAILURES_MAX: u32 = 5;
+/// How often it is checked that the keys still arrive, until all have been read.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// See the [module documentation](self).
 pub(super) struct Replica {
@@ -123,7 +123,7 @@ impl Replica {
     async fn opened(&self) -> Result<(), String> {
         let is_decided = |(): &()| {
             let store = self.store();
-            store.away_since.is_none() || store.retry.failures() >= OPENING_FAILURES_MAX
+            store.away_since.is_none() || store.is_closed || store.retry.failures() >= OPENING_FAILURES_MAX
         };
         self.notifier.subscribe().wait_for(is_decided).await.expect("the notifier belongs to this");
         let store = self.store();
@@ -282,8 +282,9 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
     let bucket = replica.bucket.open().await?;
     let name = format!("KV_{}", replica.bucket.name);
     let stream = link.ask("opening the cluster", link.jetstream().get_stream(name)).await?;
+    let mut probed = 0;
     for _ in 0..PROBES {
-        probe(replica, &bucket).await?;
+        probed = probe(replica, &bucket).await?;
     }
     begin_round(replica);
     // There is one message for each key.
@@ -291,6 +292,9 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
     let mut sweeps = interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     sweeps.tick().await;
+    let mut checks = interval(CHECK_INTERVAL);
+    checks.tick().await;
+    let mut checked_count = None;
     loop {
         tokio::select! {
             () = link.lost(generation) => return Ok("the connection to NATS was lost".to_owned()),
@@ -306,7 +310,9 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
                         store.take_in(key, delivery, value);
                     }
                     store.read = store.read.max(delivery.mark.sequence);
-                    if store.away_since.is_some() && delivery.pending == 0 {
+                    // What was there when the round began lies before the probe, or before what has
+                    // replaced it. The server's own count of what is pending can be wrong.
+                    if store.away_since.is_some() && store.read >= probed {
                         store.come_back();
                     }
                     drop(store);
@@ -317,6 +323,12 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
             _ = sweeps.tick() => {
                 probe(replica, &bucket).await?;
                 sweep(replica).await;
+            }
+            _ = checks.tick() => {
+                let is_away = replica.store().away_since.is_some();
+                if is_away && checked_count.replace(consumer.count()) == Some(consumer.count()) {
+                    return Err("the consumer of the cluster delivers nothing although keys are pending".to_owned());
+                }
             }
         }
     }
@@ -335,8 +347,8 @@ fn begin_round(replica: &Replica) {
     store.read = 0;
 }
 
-/// Compares the server's clock with ours.
-async fn probe(replica: &Replica, bucket: &Bucket) -> Result<(), String> {
+/// Compares the server's clock with ours. Returns the number of the message that was stored for it.
+async fn probe(replica: &Replica, bucket: &Bucket) -> Result<u64, String> {
     let sent = Instant::now();
     let revision = replica.bucket.link.ask("comparing clocks", bucket.put("probe", "".into())).await?;
     let acknowledged = Instant::now();
@@ -347,7 +359,7 @@ async fn probe(replica: &Replica, bucket: &Bucket) -> Result<(), String> {
     {
         replica.store().timeline.learn(sent, nanos, acknowledged);
     }
-    Ok(())
+    Ok(revision)
 }
 
 /// Removes keys from the bucket that expired a while ago. If another hub removes or sets such a key
