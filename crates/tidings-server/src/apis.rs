@@ -74,6 +74,9 @@ where
         }
         None => {
             let (parts, body) = request.into_parts();
+            if let Some(response) = app.settings.http_challenges.response_to(&parts) {
+                return Ok(response);
+            }
             if let Some(upstream) = upstream::application_of(app, &parts) {
                 return Ok(forwarded(app, upstream, parts, Body::new(body)).await);
             }

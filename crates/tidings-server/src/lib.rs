@@ -44,6 +44,7 @@ mod connection;
 mod descriptors;
 mod forwarded;
 mod http1;
+mod http_challenges;
 mod idempotency;
 mod json_body;
 mod leaving;
@@ -83,6 +84,7 @@ pub use client_address::ClientAddress;
 pub use component::{Component, Figure};
 pub use connection::{BodyError, ConnectionMetrics, ConnectionSettings, Drain, NoCapacity, read_body, serve};
 pub use descriptors::{connections_for_file_limit, raise_file_limit};
+pub use http_challenges::HttpChallenges;
 pub use http1::{RequestBody, RequestBodyError};
 pub use leaving::Leaving;
 pub use listener::{ListenError, Listener, ListenerRole, ListenerSettings, LocalAddress};
@@ -95,5 +97,7 @@ pub use router::{hub_path_is_free, router, stream_path_is_free};
 pub use settings::{
     AllowedHosts, AllowedOrigin, AllowedOrigins, Keyless, OriginsBelow, ParseOriginError, Settings,
 };
-pub use tls::{CertificateError, CertificateFiles, Certificates, Tls};
+pub use tls::{
+    CertificateError, CertificateFiles, Certificates, ChallengeCertificate, InvalidChallenge, Tls,
+};
 pub use upstream::{Availability, InvalidUpstream, Upstream, UpstreamSettings};

@@ -12,8 +12,8 @@ use tidings_presence::PresenceIndex;
 use url::Url;
 
 use crate::{
-    Applications, Component, ConnectionMetrics, Leaving, Reload, RevocationFile, SharedRevocations, Upstream,
-    slots::SlotLimits,
+    Applications, Component, ConnectionMetrics, HttpChallenges, Leaving, Reload, RevocationFile,
+    SharedRevocations, Upstream, slots::SlotLimits,
 };
 
 /// Settings of the [`router`](crate::router()). The limits on events and matchers themselves are
@@ -114,6 +114,9 @@ pub struct Settings {
     pub connection_metrics: Option<Arc<ConnectionMetrics>>,
     /// Components of the hub, for `/metrics` and `/readyz`. Default: none.
     pub components: Vec<Arc<dyn Component>>,
+    /// Challenges of certificate authorities (HTTP-01), which [`apis`](crate::apis) answers while they
+    /// are pending. Default: none.
+    pub http_challenges: HttpChallenges,
     /// What `POST /reload` calls. Default: nothing; it is answered 404.
     pub reload: Option<Arc<dyn Reload>>,
     /// Logs each request that the service of [`apis`](crate::apis) answers, with the target
@@ -154,6 +157,7 @@ impl Default for Settings {
             charset_utf8: false,
             connection_metrics: None,
             components: Vec::new(),
+            http_challenges: HttpChallenges::default(),
             reload: None,
             access_log: false,
             leaving: Leaving::default(),

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | files of certificates and keys, and what is wrong with them | `certificates` |
 //! | which certificate a client gets, protocols, tickets; replaced by a reload | `config` |
+//! | how names are proven to an authority (TLS-ALPN-01) | `challenges` |
 //! | one connection as bytes: handshake, records, alerts | `session` |
 //! | the socket of a connection, with a session or without; a session in a shard | `stream` |
 //!
@@ -13,6 +14,7 @@
 //! requests bound it.
 
 mod certificates;
+mod challenges;
 mod config;
 mod session;
 mod stream;
@@ -22,5 +24,6 @@ mod tests;
 pub(crate) use self::stream::Stream;
 pub use self::{
     certificates::{CertificateError, CertificateFiles, Certificates},
+    challenges::{ChallengeCertificate, InvalidChallenge},
     config::Tls,
 };

@@ -11,7 +11,6 @@ use std::{
 use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use webpki::EndEntityCert;
@@ -94,8 +93,8 @@ pub enum CertificateError {
 }
 
 /// Certificates with their keys. The first one is that of clients which name no host, or a host that
-/// no certificate is for.
-#[derive(Clone)]
+/// no certificate is for. Without any, every handshake ends with an alert.
+#[derive(Clone, Default)]
 pub struct Certificates {
     pub(super) all: Vec<Arc<CertifiedKey>>,
     /// By the names in them, in lower case, `*.` for one label.
@@ -105,14 +104,10 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Reads certificates and keys, and checks that each key is that of its certificate.
-    ///
-    /// # Panics
-    ///
-    /// If there are no files.
+    /// Reads certificates and keys, and checks that each key is that of its certificate. Both may be
+    /// in one file.
     pub fn read(files: &[CertificateFiles]) -> Result<Self, CertificateError> {
-        assert!(!files.is_empty(), "a server with TLS has a certificate");
-        let mut certificates = Self { all: Vec::new(), by_name: HashMap::new(), read: Vec::new() };
+        let mut certificates = Self::default();
         for pair in files {
             let read = [read_file(&pair.certificate)?, read_file(&pair.key)?];
             let (certified, names) = certified(pair, &read)?;
@@ -126,12 +121,17 @@ impl Certificates {
         Ok(certificates)
     }
 
-    /// Those for this host, or else the first one.
-    pub(super) fn of_host(&self, host: Option<&str>) -> &[Arc<CertifiedKey>] {
-        let host = host.unwrap_or_default().to_ascii_lowercase();
+    /// Those for this host.
+    pub(super) fn of_host(&self, host: Option<&str>) -> Option<&[Arc<CertifiedKey>]> {
+        let host = host?.to_ascii_lowercase();
         let wildcard = host.split_once('.').map(|(_, domain)| format!("*.{domain}"));
         let found = self.by_name.get(&host).or_else(|| self.by_name.get(&wildcard?));
-        found.map_or(&self.all[..1], Vec::as_slice)
+        found.map(Vec::as_slice)
+    }
+
+    /// The one for all other hosts.
+    pub(super) fn first(&self) -> &[Arc<CertifiedKey>] {
+        &self.all[..self.all.len().min(1)]
     }
 }
 
@@ -145,17 +145,6 @@ impl PartialEq for Certificates {
 impl std::fmt::Debug for Certificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Certificates").field("names", &self.by_name.keys()).finish_non_exhaustive()
-    }
-}
-
-impl ResolvesServerCert for Certificates {
-    /// RFC 6066, 3: of several certificates for the host (one with an RSA key and one with an ECDSA key,
-    /// say), the first whose key the client can verify.
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let suitable = self.of_host(hello.server_name());
-        let can_verify =
-            |certified: &&Arc<CertifiedKey>| certified.key.choose_scheme(hello.signature_schemes()).is_some();
-        suitable.iter().find(can_verify).or(suitable.first()).cloned()
     }
 }
 

@@ -19,6 +19,7 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
 };
 
+use super::challenges::ACME_TLS;
 use crate::http1::PlainHttp;
 
 /// RFC 8446, 5.1: most bytes of application data in one record.
@@ -264,6 +265,11 @@ impl Session {
             let mut bytes = mem::take(&mut self.incomplete);
             let used = self.process(&mut bytes)?;
             self.incomplete = if used == bytes.len() { Vec::new() } else { bytes.split_off(used) };
+        }
+        // RFC 8737, 3: nothing follows the handshake.
+        if self.tls.alpn_protocol() == Some(ACME_TLS) && !self.tls.is_handshaking() {
+            self.opened = Vec::new();
+            self.input_ended = true;
         }
         if self.incomplete.len() > INCOMPLETE_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a message of TLS is too long"));

@@ -12,13 +12,14 @@ use std::{
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject},
     version::{TLS12, TLS13},
 };
 use tidings_testkit::Certificate;
 
 use super::{
-    CertificateError, CertificateFiles, Certificates, Tls,
+    CertificateError, CertificateFiles, Certificates, ChallengeCertificate, Tls,
+    config::Choice,
     session::{RECORD_BYTES_MAX, Session},
 };
 use crate::http1::PlainHttp;
@@ -330,8 +331,11 @@ async fn a_subscriber_lives_in_a_shard_and_needs_no_task() {
 fn a_certificate_is_chosen_by_the_name_and_the_first_one_is_for_all_others() {
     let folder = tempfile::tempdir().expect("a directory");
     let make = |name: &str, names: &[&str]| make_certificate(folder.path(), name, names);
-    let files = [make("first", &["a.test"]), make("second", &["B.test", "*.c.test"])];
-    let certificates = Certificates::read(&files).expect("read");
+    let read = |files: &[CertificateFiles]| Certificates::read(files).expect("read");
+    let first = read(&[make("first", &["a.test"]), make("second", &["B.test", "*.c.test"])]);
+    let second = read(&[make("third", &["a.test", "d.test"])]);
+    let all = [&first.all[0], &first.all[1], &second.all[0]];
+    let mut choice = Choice { configured: first.clone(), obtained: second.clone(), ..Choice::default() };
     for (host, number) in [
         (None, 0),
         (Some("a.test"), 0),
@@ -340,11 +344,109 @@ fn a_certificate_is_chosen_by_the_name_and_the_first_one_is_for_all_others() {
         (Some("x.c.test"), 1),
         (Some("c.test"), 0),
         (Some("x.y.c.test"), 0),
+        (Some("d.test"), 2),
         (Some("other.test"), 0),
     ] {
-        let chosen = &certificates.of_host(host)[0];
-        assert_eq!(chosen.cert, certificates.all[number].cert, "{host:?}");
+        assert_eq!(choice.of_host(host)[0].cert, all[number].cert, "{host:?}");
     }
+    choice.configured = Certificates::default();
+    for host in [None, Some("d.test"), Some("other.test")] {
+        assert_eq!(choice.of_host(host)[0].cert, all[2].cert, "{host:?}");
+    }
+    choice.obtained = Certificates::default();
+    assert!(choice.of_host(Some("a.test")).is_empty());
+}
+
+/// A client that trusts this certificate and offers these protocols, and a new connection to `tls`.
+fn pair_offering(tls: &Tls, trusted: &Path, name: &'static str, protocols: &[&[u8]]) -> Pair {
+    let mut pair = Pair::new(&TLS13);
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(trusted).expect("a certificate")).expect("it is a root");
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .expect("supported")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    pair.session = Session::new(tls.accept());
+    pair.client =
+        ClientConnection::new(Arc::new(config), name.try_into().expect("a name")).expect("a client");
+    pair
+}
+
+/// Whether the handshake succeeds, and the protocol that was agreed on.
+fn negotiated(pair: &mut Pair) -> Result<Option<Vec<u8>>, io::Error> {
+    while pair.client.is_handshaking() {
+        pair.server_read()?;
+        pair.client_read();
+    }
+    Ok(pair.client.alpn_protocol().map(<[u8]>::to_vec))
+}
+
+/// RFC 8737, 3.
+#[test]
+fn a_validation_sees_the_certificate_of_its_challenge_while_one_is_pending() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let usual = make_certificate(folder.path(), "usual", &["hub.test"]);
+    let proof = make_certificate(folder.path(), "proof", &["hub.test"]);
+    let tls = Tls::new(Certificates::read(std::slice::from_ref(&usual)).expect("read"), true);
+    let connect = |trusted: &CertificateFiles, name, protocols: &[&[u8]]| {
+        let mut pair = pair_offering(&tls, &trusted.certificate, name, protocols);
+        let agreed = negotiated(&mut pair);
+        (agreed.map_err(|error| error.to_string()), pair)
+    };
+    let acme: &[&[u8]] = &[b"acme-tls/1"];
+    assert!(connect(&proof, "hub.test", acme).0.is_err(), "none is pending");
+
+    let der = CertificateDer::from_pem_file(&proof.certificate).expect("a certificate").to_vec();
+    let key = PrivatePkcs8KeyDer::from_pem_file(&proof.key).expect("a key").secret_pkcs8_der().to_vec();
+    tls.answer_challenges(vec![ChallengeCertificate::new("Hub.test", der.clone(), key).expect("it fits")]);
+    let (agreed, mut pair) = connect(&proof, "hub.test", acme);
+    assert_eq!(agreed, Ok(Some(b"acme-tls/1".to_vec())));
+    pair.client_write(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(pair.server_read().expect("no failure"), Some(Vec::new()), "no request is read");
+    assert!(connect(&proof, "other.test", acme).0.is_err(), "another name");
+    let others: [&[&[u8]]; 3] = [&[], &[b"http/1.1"], &[b"acme-tls/1", b"h2"]];
+    for protocols in others {
+        let (agreed, _) = connect(&usual, "hub.test", protocols);
+        assert_eq!(agreed, Ok(protocols.last().map(|protocol| protocol.to_vec())));
+    }
+
+    tls.answer_challenges(Vec::new());
+    assert!(connect(&proof, "hub.test", acme).0.is_err(), "it is over");
+    assert!(connect(&usual, "hub.test", &[b"h2"]).0.is_ok());
+    assert!(ChallengeCertificate::new("hub.test", der, b"no key".to_vec()).is_err());
+}
+
+#[test]
+fn without_a_certificate_a_handshake_ends_with_an_alert_until_one_is_obtained() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let files = make_certificate(folder.path(), "hub", &["hub.test"]);
+    let tls = Tls::new(Certificates::default(), true);
+    let mut pair = pair_offering(&tls, &files.certificate, "hub.test", &[]);
+    negotiated(&mut pair).expect_err("there is no certificate");
+    let sent = std::mem::take(&mut pair.socket.sent);
+    pair.client.read_tls(&mut &sent[..]).expect("bytes");
+    let alert = pair.client.process_new_packets().expect_err("an alert");
+    assert_eq!(alert, rustls::Error::AlertReceived(rustls::AlertDescription::AccessDenied));
+
+    let read = || Certificates::read(std::slice::from_ref(&files)).expect("read");
+    assert!(tls.replace_obtained(read()));
+    assert!(!tls.replace_obtained(read()), "it is the same");
+    let mut pair = pair_offering(&tls, &files.certificate, "hub.test", &[]);
+    assert_eq!(negotiated(&mut pair).expect("a handshake"), None);
+}
+
+#[test]
+fn a_certificate_and_its_key_may_share_a_file() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let files = make_certificate(folder.path(), "hub", &["hub.test"]);
+    let both = folder.path().join("both.pem");
+    let [certificate, key] = [&files.certificate, &files.key].map(|file| fs::read(file).expect("read"));
+    fs::write(&both, [key, certificate].concat()).expect("written");
+    let together = CertificateFiles { certificate: both.clone(), key: both };
+    let read = |files| Certificates::read(&[files]).expect("read").all[0].cert.clone();
+    assert_eq!(read(together), read(files));
 }
 
 #[test]
