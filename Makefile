@@ -87,7 +87,7 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	node tools/page-script.mjs
 
 features: # The program builds with each of its cargo features alone, and without any
-	set -e; for features in '' redis nats bench demo; do \
+	set -e; for features in '' redis nats bench demo acme; do \
 	  $(CARGO) clippy --locked -p tidings-cli --bins --no-default-features --features "$$features" -- -D warnings; done
 
 dist: ## Build the packages of this machine into dist/ (PROFILE=bench-quick: quickly, not fully optimised); docs/install.md

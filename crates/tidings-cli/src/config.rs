@@ -6,6 +6,7 @@
 //! tokens and the secrets of tickets are set only in the file ([`access`]).
 
 mod access;
+mod acme;
 #[cfg(unix)]
 mod application;
 mod authorize;
@@ -47,6 +48,7 @@ use url::Url;
 pub(crate) use self::application::{ApplicationAccess, PORT, TICKET_SECRET};
 use self::{
     access::Access,
+    acme::Acme,
     authorize::Authorize,
     certificates::CertificateTables,
     hooks::HookTables,
@@ -54,6 +56,7 @@ use self::{
     retention::Retention,
 };
 pub(crate) use self::{
+    acme::{AcmeSettings, Challenge},
     effects::{load, warnings},
     environment::{near_misses, unknown_variables},
     find::find_file,
@@ -148,9 +151,10 @@ pub(crate) struct ServeConfig {
     pub(crate) upstream: Option<UpstreamConfig>,
     pub(crate) private_topics: Vec<TopicGlob>,
     pub(crate) auth: AuthConfig,
-    /// Those of `tls_certificate` first, then those of `[[certificate]]`; none is a hub without
-    /// TLS.
+    /// Those of `tls_certificate` first, then those of `[[certificate]]`.
     pub(crate) certificates: Vec<CertificateFiles>,
+    /// The authority that issues a certificate to the hub.
+    pub(crate) acme: Option<AcmeSettings>,
     /// Files that hold secrets, including the configuration file if it does.
     pub(crate) secret_files: Vec<PathBuf>,
     /// Whether this is `tidings run`.
@@ -164,6 +168,7 @@ struct Written {
     merged: Merged,
     access: Access,
     certificates: CertificateTables,
+    acme: Acme,
     retention: Retention,
     authorize: Authorize,
     hooks: HookTables,
@@ -179,6 +184,7 @@ impl ServeConfig {
         let layer = layers::from_file(&mut table, &name)?;
         let access = Access::take_from(&mut table, &name)?;
         let certificates = CertificateTables::take_from(&mut table, &name)?;
+        let acme = Acme::take_from(&mut table, &name)?;
         let retention = Retention::take_from(&mut table, &name)?;
         let hook_tables = HookTables::take_from(&mut table, &name)?;
         if let Some(unknown) = table.keys().next() {
@@ -292,8 +298,9 @@ impl ServeConfig {
             public_url,
             retention: retention.clone(),
             certificates: certificate_files,
+            acme: acme.settings(&folder)?,
             runs_application: false,
-            written: Written { merged, access, certificates, retention, authorize, hooks: hook_tables },
+            written: Written { merged, access, certificates, acme, retention, authorize, hooks: hook_tables },
         };
         #[cfg(unix)]
         if let Some(application) = &given.application {
@@ -352,8 +359,8 @@ impl ServeConfig {
 
     /// The configuration in the format of the file, secrets hidden, each line with its source.
     pub(crate) fn to_toml(&self) -> String {
-        let Written { merged, access, certificates, retention, authorize, hooks } = &self.written;
-        print::to_toml(merged, access, certificates, retention, authorize, hooks)
+        let Written { merged, access, certificates, acme, retention, authorize, hooks } = &self.written;
+        print::to_toml(merged, access, certificates, acme, retention, authorize, hooks)
     }
 
     /// A setting as it was written, without its passwords, for the log.
@@ -386,9 +393,15 @@ impl ServeConfig {
         variables
     }
 
-    /// Reads the certificates and their keys; none is a hub without TLS.
+    /// Whether the hub has certificates, or obtains one.
+    pub(crate) fn has_tls(&self) -> bool {
+        !self.certificates.is_empty() || self.acme.is_some()
+    }
+
+    /// Reads the certificates and their keys, but for the one that an authority issues; none is a hub
+    /// without TLS.
     pub(crate) fn read_certificates(&self) -> Result<Option<Certificates>, Failure> {
-        if self.certificates.is_empty() {
+        if !self.has_tls() {
             return Ok(None);
         }
         let read = Certificates::read(&self.certificates);
@@ -432,8 +445,11 @@ impl ServeConfig {
         let tls = ["tls_certificate", "tls_key"];
         let mut differences = self.written.merged.differences(&other.written.merged);
         differences.retain(|name| !LIVE.contains(name) && !tls.contains(name));
-        if self.certificates.is_empty() != other.certificates.is_empty() {
+        if self.has_tls() != other.has_tls() {
             differences.push("tls_certificate");
+        }
+        if self.acme != other.acme {
+            differences.push("acme");
         }
         if self.written.retention != other.written.retention {
             differences.push("retention");
@@ -476,10 +492,13 @@ impl ServeConfig {
         }
         let needs_tls = |(_, listens): &(_, &Vec<Listen>)| listens.iter().any(Listen::needs_tls);
         let addresses = [("listen", &self.listen), ("admin_listen", &self.admin_listen)];
-        if self.certificates.is_empty()
+        if !self.has_tls()
             && let Some((name, _)) = addresses.into_iter().find(needs_tls)
         {
-            return Err(self.refuse(name, "an address has tls=true, which needs tls_certificate and tls_key"));
+            return Err(self.refuse(
+                name,
+                "an address has tls=true, which needs tls_certificate and tls_key, or [acme]",
+            ));
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 //! A command is a module in [`commands`]. Each ends with success or with one [`Failure`], which
 //! becomes one line on standard error and an exit code (`failure.rs`).
 
+#[cfg_attr(not(feature = "acme"), path = "acme_absent.rs")]
+mod acme;
 #[cfg_attr(not(feature = "redis"), path = "bridges_absent.rs")]
 mod bridges;
 mod checked_client;

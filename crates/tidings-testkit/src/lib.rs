@@ -11,6 +11,7 @@
 //! - [`NatsServer`] is a real nats-server with JetStream, which can be stopped, killed and
 //!   restarted with its data; [`NatsNodes`] are three of them in a cluster, [`NatsDomains`] one with
 //!   a leaf node; [`NatsOperator`] issues credentials.
+//! - [`Pebble`] is a certificate authority that speaks ACME.
 //! - [`failover`] tests several hubs on one store under outages.
 //! - [`FaultProxy`] is a proxy that stalls or cuts connections.
 //! - [`RedisServer`] is a real Redis server that can be stopped, killed, frozen and restarted on
@@ -27,6 +28,7 @@ mod event_stream;
 pub mod failover;
 mod hub;
 mod nats;
+mod pebble;
 mod port;
 mod proxy;
 mod redis;
@@ -40,6 +42,7 @@ pub use connection::{Connection, Response};
 pub use event_stream::EventStream;
 pub use hub::{Hub, Signal, binary, listener};
 pub use nats::{NatsDomains, NatsNodes, NatsOperator, NatsServer};
+pub use pebble::{Pebble, PebbleSettings};
 pub use port::Port;
 pub use proxy::FaultProxy;
 pub use redis::{RedisNodes, RedisSentinels, RedisServer};

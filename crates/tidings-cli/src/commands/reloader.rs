@@ -14,6 +14,7 @@ use url::Url;
 
 use super::{log_filter::LogFilter, rules::Rules, signals::Reloads, supervisor};
 use crate::{
+    acme::Acme,
     config::{self, ServeConfig, SettingFlags, warn_of_readable},
     failure::Failure,
     issuer_keys::KeyFetchers,
@@ -38,6 +39,7 @@ pub(super) struct Live {
     pub(super) applications: Applications,
     pub(super) key_fetchers: Arc<KeyFetchers>,
     pub(super) tls: Option<Tls>,
+    pub(super) acme: Acme,
     pub(super) log: LogFilter,
 }
 
@@ -142,6 +144,7 @@ impl Reloader {
         if self.replace(&new, &rules, certificates) {
             changed.push("certificates");
         }
+        self.live.acme.look_now();
         warn_of_readable(&new.secret_files);
         let needs_restart = new.restart_differences(&self.started);
         self.current = new;

@@ -35,6 +35,7 @@ use super::{
     sockets::{Addresses, Socket, shown},
 };
 use crate::{
+    acme::Acme,
     bridges::Bridges,
     config::{
         self, Listen, LogFormat, ServeConfig, SettingFlags, TABLES, UpstreamConfig, find_file,
@@ -60,7 +61,8 @@ const VERBOSE_PAGE_BYTES: usize = 64 * 1024;
 const PRECEDENCE: &str = "Every setting can also be set in the environment (--retain-bytes is TIDINGS_RETAIN_BYTES, \
     lists are separated by commas, bridges by spaces) or in the file (retain_bytes). Flags override the environment, and the environment \
     overrides the file. `tidings config init` writes a file that explains every setting. Keys, issuers of tokens, the secrets of tickets, \
-    private topics, applications and certificates beyond the first, hooks, and retention by topic can only be set in the file:";
+    private topics, applications and certificates beyond the first, the authority that issues one, hooks, and retention by topic can only \
+    be set in the file:";
 
 /// The text below the flags in `--help`.
 fn after_help() -> String {
@@ -105,7 +107,7 @@ impl Serve {
         let file = find_file(self.config);
         let sources = Sources { file, given: self.given, room };
         let config = sources.load()?;
-        let has_tls = |listen: &Listen| !config.certificates.is_empty() && listen.has_tls();
+        let has_tls = |listen: &Listen| config.has_tls() && listen.has_tls();
         let addresses = config.listen.iter().map(|listen| (listen.local_address(), has_tls(listen)));
         let rules = Rules::new(&config, &hub_url(&config, &base_url(addresses)))?;
         let tls = config.read_certificates()?.map(|certificates| Tls::new(certificates, config.http2));
@@ -174,19 +176,14 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     let store = open_store(&mut listening, &config).await?;
     // The banner is for a terminal; programs read the log.
     let has_banner = config.log == LogFormat::Text && io::stdout().is_terminal();
-    if config.verbose || has_banner || config.runs_application {
-        output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
-    }
-    if config.verbose {
-        let (_, tail) = store.log.tail().await.map_err(Failure::runtime)?;
-        tokio::spawn(print_events(tail, config.log));
-    }
+    start_printing(&config, has_banner, &store).await?;
     let settings = hub_settings(&config);
     #[cfg(unix)]
     warn_of_memory_limit(&config, &settings);
     let hub = store.hub().validator(validator).settings(settings);
     let (hub, attendance) = Attendance::start(hub, &config, store.journal.clone()).await?;
 
+    let acme = Acme::open(config.acme.as_ref(), tls.as_ref())?;
     let metrics = Arc::<ConnectionMetrics>::default();
     let bridges = Bridges::start(&config.bridges, &hub);
     let mut settings = server_settings(&config, default_topics);
@@ -196,6 +193,7 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.connection_metrics = Some(Arc::clone(&metrics));
     let key_fetchers = Arc::<KeyFetchers>::default();
     settings.components = bridges.components();
+    acme.add_to(&mut settings);
     attendance.add_to(&mut settings);
     settings.components.extend(KeyFetchers::component(&key_fetchers, authenticator.as_ref()));
     #[cfg(unix)]
@@ -208,8 +206,19 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     settings.reload = Some(Arc::new(reload));
     let service = apis(hub.clone(), authenticator.clone(), settings);
 
-    let live =
-        Live { hub: hub.clone(), hub_url, authenticator, origins, applications, key_fetchers, tls, log };
+    acme.start();
+    let (ending, obtaining) = (attendance.clone(), acme.clone());
+    let live = Live {
+        hub: hub.clone(),
+        hub_url,
+        authenticator,
+        origins,
+        applications,
+        key_fetchers,
+        tls,
+        acme,
+        log,
+    };
     tokio::spawn(Reloader::new(sources, config.clone(), live).run(listening.reloads(), requests));
 
     tokio::spawn(give_back_when_calm(Arc::clone(&metrics)));
@@ -219,12 +228,12 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
     }
     log_start(&config, &addresses, &admin_addresses, &base_url, files);
     let connections = connection_settings(&config);
-    let ending = attendance.clone();
     let serve = |listeners, ended: Ended| {
         // Another hub takes over bridges and hooks now, not after the last stream has drained.
         let ended = async move {
             let drain = ended.await;
             bridges.stop().await;
+            obtaining.stop();
             ending.stop_hooks().await;
             drain
         };
@@ -239,6 +248,19 @@ async fn serve(mut config: ServeConfig, parts: Parts, files: Option<u64>) -> Res
         return application.end(served).await;
     }
     served
+}
+
+/// Starts standard output, if anything is printed there, and prints the events of the log with
+/// `--verbose`.
+async fn start_printing(config: &ServeConfig, has_banner: bool, store: &Opened) -> Result<(), Failure> {
+    if config.verbose || has_banner || config.runs_application {
+        output::STDOUT.start().map_err(|error| Failure::runtime(format!("cannot start: {error}")))?;
+    }
+    if config.verbose {
+        let (_, tail) = store.log.tail().await.map_err(Failure::runtime)?;
+        tokio::spawn(print_events(tail, config.log));
+    }
+    Ok(())
 }
 
 /// What the other hubs of the store have revoked.
@@ -393,7 +415,7 @@ fn log_start(
         address = %shown(addresses),
         admin_address = (!admin_addresses.is_empty()).then(|| tracing::field::display(shown(admin_addresses))),
         config_file = config.file_name(),
-        tls = !config.certificates.is_empty(),
+        tls = config.has_tls(),
         public_url = config.public_url.as_ref().map(tracing::field::display),
         upstream = config.upstream.is_some().then(|| config.shown("upstream")),
         store = config.shown("store"),

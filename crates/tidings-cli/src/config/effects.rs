@@ -14,7 +14,7 @@ use std::{collections::HashSet, path::Path};
 use tidings_auth::{CookieName, MercureRevision};
 use tidings_server::{AllowedHosts, ClientAddressSource};
 
-use super::{Listen, ServeConfig, layers::SettingFlags};
+use super::{Challenge, Listen, ServeConfig, layers::SettingFlags};
 use crate::failure::Failure;
 
 /// Reads and checks all sources. `room` is how many connections the file descriptor limit allows.
@@ -59,8 +59,14 @@ fn check(config: &ServeConfig) -> Result<(), Failure> {
         return Err(config.refuse("stream", reason));
     }
     let listens = config.listen.iter().chain(&config.admin_listen);
-    if !config.certificates.is_empty() && !listens.clone().any(Listen::has_tls) {
+    if config.has_tls() && !listens.clone().any(Listen::has_tls) {
         return Err(config.refuse("listen", "no address has TLS, so the certificates have no effect"));
+    }
+    let is_by_http = config.acme.as_ref().is_some_and(|acme| acme.challenge == Challenge::Http01);
+    if is_by_http && config.listen.iter().all(Listen::has_tls) {
+        let reason = "every address has TLS, and the authority asks over plain HTTP (challenge = \"http-01\" in [acme]): add one that port 80 \
+             leads to, as in :80?tls=false";
+        return Err(config.refuse("listen", reason));
     }
     if config.admin_listen.iter().any(Listen::has_upstream_option) {
         let reason = "an address has the option upstream, and the application never answers operators";
@@ -141,7 +147,7 @@ pub(crate) fn warnings(config: &ServeConfig, room: usize) -> Vec<String> {
         ));
     }
     let is_plain = config.public_url.as_ref().is_some_and(|url| url.scheme() == "http");
-    if is_plain && !config.certificates.is_empty() && config.listen.iter().all(Listen::has_tls) {
+    if is_plain && config.has_tls() && config.listen.iter().all(Listen::has_tls) {
         warnings.push(
             "public_url begins with http://, and every address has TLS: browsers are sent to a URL that is answered 400".to_owned(),
         );

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{
     access::Access,
+    acme::Acme,
     authorize::Authorize,
     certificates::CertificateTables,
     hooks::HookTables,
@@ -17,6 +18,7 @@ pub(super) fn to_toml(
     merged: &Merged,
     access: &Access,
     certificates: &CertificateTables,
+    acme: &Acme,
     retention: &Retention,
     authorize: &Authorize,
     hooks: &HookTables,
@@ -40,6 +42,7 @@ pub(super) fn to_toml(
         text.push('\n');
     }
     text += &toml::to_string(certificates).expect("paths that were read from TOML serialize");
+    text += &toml::to_string(acme).expect("strings and paths that were read from TOML serialize");
     text += &toml::to_string(retention).expect("strings and numbers serialize");
     text += &toml::to_string(&authorize).expect("strings and numbers serialize");
     text + &toml::to_string(&hooks.shown()).expect("strings and numbers serialize")

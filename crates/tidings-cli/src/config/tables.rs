@@ -49,6 +49,17 @@ allow_private = false           # true: it may lead to this machine or a private
 certificate_file = "b.pem"
 key_file = "b.key"
 
+[acme]                          # obtain a certificate and renew it; docs/acme.md
+domains = ["hub.example.com"]   # the names in it
+cache = "/var/lib/tidings/acme" # where the account and the certificate are kept
+accept_terms = true             # of the authority's service
+email = "ops@example.com"       # of the account; default: none
+challenge = "tls-alpn-01"       # on port 443; or "http-01", on port 80
+directory = "https://acme-v02.api.letsencrypt.org/directory"  # the authority; this is the default
+directory_ca = "ca.pem"         # what its server is verified with; default: the certificates of the system
+allow_private = false           # true: it may be on this machine or in a private network
+profile = "shortlived"          # the kind of certificate, of those that it offers; default: its own
+
 [[retention]]                   # with --store DIR; the first match applies
 match = "chat"                  # or pattern = "/rooms/:room", or match = "*"
 age = "1h"                      # or bytes = "10MiB", or count = 100, of all matching events

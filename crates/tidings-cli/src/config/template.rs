@@ -102,6 +102,12 @@ mod tests {
         Authorize::take_from(&mut table, "f.toml").unwrap();
         Access::take_from(&mut table, "f.toml").unwrap();
         CertificateTables::take_from(&mut table, "f.toml").unwrap();
+        // Only a build with it knows the table.
+        if cfg!(feature = "acme") {
+            Acme::take_from(&mut table, "f.toml").unwrap();
+        } else {
+            table.remove("acme");
+        }
         Retention::take_from(&mut table, "f.toml").unwrap();
         HookTables::take_from(&mut table, "f.toml").unwrap();
         assert!(table.is_empty(), "{table}");

@@ -107,6 +107,13 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
         "tidings_issuer_keys_fetched_total",
     ),
     ("tidings_issuer_keys_failed_total", "tidings-cli/tests/issuers.rs", "tidings_issuer_keys_failed_total"),
+    (
+        "tidings_acme_certificate_expiry_timestamp_seconds",
+        "tidings-cli/tests/acme.rs",
+        "tidings_acme_certificate_expiry_timestamp_seconds",
+    ),
+    ("tidings_acme_obtained_total", "tidings-cli/tests/acme.rs", "tidings_acme_obtained_total"),
+    ("tidings_acme_failed_total", "tidings-cli/tests/acme.rs", "tidings_acme_failed_total"),
     ("tidings_hook_delivered_total", "tidings-cli/tests/hooks.rs", "tidings_hook_delivered_total"),
     ("tidings_hook_failed_total", "tidings-cli/tests/hooks.rs", "tidings_hook_failed_total"),
     ("tidings_hook_dropped_total", "tidings-cli/src/hooks/ledger.rs", "dropped"),

@@ -192,4 +192,28 @@ pub(super) static METRICS: &[Metric] = &[
         action: "If it grows without a deployment, the application crashes.",
         reading: Component("application"),
     },
+    Metric {
+        name: "tidings_acme_certificate_expiry_timestamp_seconds",
+        kind: Gauge,
+        labels: &[],
+        help: "When the certificate from the authority expires, in seconds since 1970; 0 without one",
+        action: "Alert when it is less than a week ahead: renewals fail, and the log says why.",
+        reading: Component("acme"),
+    },
+    Metric {
+        name: "tidings_acme_obtained_total",
+        kind: Counter,
+        labels: &[],
+        help: "Certificates that were obtained from the authority",
+        action: "It grows at each renewal; if it grows daily, the certificate is not kept: check the folder `cache`.",
+        reading: Component("acme"),
+    },
+    Metric {
+        name: "tidings_acme_failed_total",
+        kind: Counter,
+        labels: &[],
+        help: "Attempts to obtain a certificate that failed",
+        action: "If it grows, the log says why; the certificate before stays in use until it expires.",
+        reading: Component("acme"),
+    },
 ];
