@@ -27,6 +27,8 @@ const TICKET_SECS = 6;
 /** Events between two accidents, and the interval of publications: they only set the load. */
 const EVENTS = 10;
 const PACE_MS = 20;
+/** How long a publication may take before it is repeated: a request may hang in `fetch` when the hub is killed as it begins. */
+const ATTEMPT_MS = 10_000;
 
 /** Publishes 1, 2, 3… until it is stopped, each until it is acknowledged: repeats have the same key, and are recognised. */
 function publisher(hub) {
@@ -35,7 +37,8 @@ function publisher(hub) {
   const publish = async (number) => {
     const headers = { Authorization: `Bearer ${KEY}`, 'Idempotency-Key': `number-${number}` };
     for (;;) {
-      const response = await fetch(hub.url('/topics/news'), { method: 'POST', body: String(number), headers }).catch(() => null);
+      const signal = AbortSignal.timeout(ATTEMPT_MS);
+      const response = await fetch(hub.url('/topics/news'), { method: 'POST', body: String(number), headers, signal }).catch(() => null);
       if (response?.ok) return;
       if (response && response.status < 500) throw new Error(`publishing was answered ${response.status}: ${await response.text()}`);
       await pause(PACE_MS);
