@@ -101,16 +101,17 @@ bench: ## Compare with other servers, write docs/benchmarks.md (half an hour); o
 	$(CARGO) build --locked --release -p tidings-cli -p tidings-bench-axum -p tidings-bench-bare -p tidings-bench-harness
 	target/release/tidings-bench-harness --rounds $(ROUNDS) $(addprefix --server ,$(SERVERS)) $(addprefix --baseline ,$(BASELINE)) $(SCENARIOS)
 
-torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), tenants that must learn nothing of each other (REQUESTS=n), hubs on Redis and NATS, fuzzing (FUZZ_SECS=n)
+torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_POINTS=n, 300 kills, every byte flipped), tenants that must learn nothing of each other (REQUESTS=n), hubs on Redis and NATS, resuming at any event (EVENTS=n), fuzzing (FUZZ_SECS=n)
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=$(EVENTS) $(CARGO) test --locked --release -p tidings --test replay_to_live -- --nocapture
 	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
 	TIDINGS_TENANT_REQUESTS=$(REQUESTS) $(CARGO) test --locked --release -p tidings-server --test tenants -- --nocapture
 	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test kills -- --nocapture
-	$(CARGO) build --locked -p tidings-cli
+	$(CARGO) build --locked -p tidings-cli -p tidings-testkit
 	TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-redis --test hubs -- --nocapture
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=$$(($(EVENTS) / 10)) $(CARGO) test --locked -p tidings-redis --test replay_to_live -- --nocapture
 	TIDINGS_NATS_SERVER=$(abspath $(wildcard $(CACHE)/bin/nats-server)) TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-cli --test nodes --test chats -- --nocapture
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=100000 $(CARGO) test --locked -p tidings-nats --test replay_to_live -- --nocapture
+	cd tests && TIDINGS_EVENTS=$(EVENTS) node --test --test-reporter=spec conformance/resume.test.mjs
 	tests/fuzz $(FUZZ_SECS) $(FUZZ_TARGETS)
 
 contention: ## What deletions and retention cost publishers and readers of a log in files (SECONDS_EACH=n)
