@@ -4,22 +4,23 @@
 //! API; from there on both share one core. It implements the current revision, and the older one
 //! (0.x) where it is switched on: both kinds of clients use one path, one log and one order. The
 //! parameters of both are read here, and credentials are found by `tidings-auth`. To extend it:
-//! further methods and paths join the [`router`](crate::router()).
+//! further methods join [`hub`], and further paths the [`router`](crate::router()).
 
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use http_body::Body;
 use tidings::{Event, Format, Matcher, NewEvent, Requested};
-use tidings_auth::Access;
+use tidings_auth::{Access, CREDENTIAL_PARAMETERS, TICKET_PARAMETER};
 
 use crate::{
     accept::accepts_stream,
     app::App,
     idempotency::idempotency_key,
+    methods::not_allowed_besides,
     metrics::counts::PublishApi,
     problem::{Problem, excerpt},
     publishing::{self, ContentType, PublishRequest, body_bytes, counted, retry_millis, utf8, validate},
@@ -27,30 +28,96 @@ use crate::{
     streams::{self, StreamRequest, nothing_named, stream},
 };
 
+/// The methods of the hub's path, in the form of the header `Allow`.
+const METHODS: &str = "GET,HEAD,POST,QUERY";
+
+/// The media type of every body here.
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Everything at the path of the hub's URL. The router knows no QUERY, and passes on all methods.
+pub(crate) async fn hub(State(app): State<App>, request: Request) -> Response {
+    let method = request.method().clone();
+    let mut response = match method {
+        Method::GET | Method::HEAD => return subscribe(&app, request).await.into_response(),
+        Method::POST => return publish_one(&app, request).await.into_response(),
+        Method::QUERY => subscribe_by_form(&app, request).await.into_response(),
+        _ => not_allowed_besides(METHODS, &method),
+    };
+    // RFC 10008: the media type that a QUERY of this path has.
+    let accept_query = HeaderName::from_static("accept-query");
+    response.headers_mut().insert(accept_query, HeaderValue::from_static(FORM));
+    response
+}
+
 /// `GET`: subscribes.
-pub(crate) async fn subscribe(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+async fn subscribe(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let access = match app.subscriber(&parts) {
         Ok(access) => access,
-        Err(problem) => return streams::refused(&app, &parts, problem),
+        Err(problem) => return streams::refused(app, &parts, problem),
     };
-    if !accepts_stream(&parts.headers) {
-        return Err(Problem::new(
-            StatusCode::NOT_ACCEPTABLE,
-            "accept",
-            "The header `Accept` excludes `text/event-stream`, the only format here: name it, or leave the header out.",
-        ));
-    }
-    let request = match stream_request(&app, &parts, &access).await {
-        Ok(request) => request,
-        Err(problem) => return streams::refused(&app, &parts, problem),
-    };
-    stream(&app, &parts, access, request).await
+    check_accept(&parts.headers)?;
+    let parameters = query(&parts)?;
+    stream_of(app, &parts, access, &parameters).await
 }
 
-/// The handler of the router: calls [`publish_one`].
-pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
-    publish_one(&app, request).await.into_response()
+/// `QUERY`: subscribes with parameters in a form, for more of them than fit into a URL. Those of the
+/// URL count, too; of two ids to resume from, the one in the URL counts, which is why it comes last.
+async fn subscribe_by_form(app: &App, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let access = app.subscriber(&parts)?;
+    check_accept(&parts.headers)?;
+    check_form(&parts.headers)?;
+    // Every client may send a body here, and take its time: a stream counts from its headers on.
+    let arriving = match streams::slot(app, &parts) {
+        Ok(slot) => slot,
+        Err(problem) => return Ok(streams::reject(app, &parts, problem)),
+    };
+    let body = body_bytes(app, &parts, body).await?;
+    // Too many matchers are 400, wherever they are.
+    let fields = read_fields(&body, StatusCode::BAD_REQUEST)?;
+    let parameters = without_credential(fields)?.and(query(&parts)?);
+    drop((body, arriving));
+    stream_of(app, &parts, access, &parameters).await
+}
+
+/// The stream that these parameters request.
+async fn stream_of(
+    app: &App,
+    parts: &Parts,
+    access: Access,
+    parameters: &Parameters,
+) -> Result<Response, Problem> {
+    let request = match stream_request(app, parts, &access, parameters).await {
+        Ok(request) => request,
+        Err(problem) => return streams::refused(app, parts, problem),
+    };
+    stream(app, parts, access, request).await
+}
+
+fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
+    if accepts_stream(headers) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::NOT_ACCEPTABLE,
+        "accept",
+        "The header `Accept` excludes `text/event-stream`, the only format here: name it, or leave the header out.",
+    ))
+}
+
+fn query(parts: &Parts) -> Result<Parameters, Problem> {
+    Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())
+}
+
+/// A credential in a form is not read: the client would receive less than it allows, without a word.
+fn without_credential(parameters: Parameters) -> Result<Parameters, Problem> {
+    let names = CREDENTIAL_PARAMETERS.iter().chain(&[TICKET_PARAMETER]);
+    let Some(name) = names.copied().find(|name| parameters.contains(name)) else { return Ok(parameters) };
+    let detail = format!(
+        "The body contains the parameter `{name}`, and no credential is read there: send it in the header `Authorization: Bearer …`."
+    );
+    Err(Problem::bad_request("parameter", detail))
 }
 
 /// `POST`: publishes. The response is the id.
@@ -76,10 +143,14 @@ async fn published<B: Body<Data = Bytes>>(app: &App, request: http::Request<B>) 
 /// The header of the current revision, and that of the older one.
 const BOTH_CURSOR_HEADERS: [&str; 2] = ["mercure-last-event-id", "last-event-id"];
 
-async fn stream_request(app: &App, parts: &Parts, access: &Access) -> Result<StreamRequest, Problem> {
-    let parameters = Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
+async fn stream_request(
+    app: &App,
+    parts: &Parts,
+    access: &Access,
+    parameters: &Parameters,
+) -> Result<StreamRequest, Problem> {
     Ok(StreamRequest {
-        matchers: matchers(app, parts, access, &parameters).await?,
+        matchers: matchers(app, parts, access, parameters).await?,
         start: Requested::id(&parts.headers, parameters.iter()),
         starts: Vec::new(),
         until: None,
@@ -131,12 +202,10 @@ async fn matchers(
     access.ticket_matchers().map(<[_]>::to_vec).ok_or_else(|| nothing_named("?match=NAME"))
 }
 
-/// The Mercure protocol, "Publication": the body is a form, in UTF-8.
+/// The Mercure protocol, "Publication" and "Subscription": the body is a form, in UTF-8.
 fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
     let content_type = ContentType::of(headers);
-    if content_type.media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-        && content_type.is_utf8
-    {
+    if content_type.media_type.eq_ignore_ascii_case(FORM) && content_type.is_utf8 {
         return Ok(());
     }
     Err(content_type.unsupported("send `application/x-www-form-urlencoded` in UTF-8"))
@@ -145,16 +214,20 @@ fn check_form(headers: &HeaderMap) -> Result<(), Problem> {
 /// Most fields of one form.
 const FIELDS_MAX: usize = 1_000;
 
-async fn read_event<B: Body<Data = Bytes>>(app: &App, parts: &Parts, body: B) -> Result<Event, Problem> {
-    let body = body_bytes(app, parts, body).await?;
-    utf8(&body)?;
-    let fields = Parameters::parse(&body)?;
-    if fields.len() > FIELDS_MAX {
-        return Err(Problem::too_large(
-            "body",
-            format!("The form has {} fields; the limit is {FIELDS_MAX}.", fields.len()),
-        ));
+/// `excess` is the status of a form with more fields.
+fn read_fields(body: &[u8], excess: StatusCode) -> Result<Parameters, Problem> {
+    utf8(body)?;
+    // Counted before they take memory.
+    let count = body.split(|&byte| byte == b'&').filter(|field| !field.is_empty()).count();
+    if count > FIELDS_MAX {
+        let detail = format!("The form has {count} fields; the limit is {FIELDS_MAX}.");
+        return Err(Problem::new(excess, "body", detail));
     }
+    Parameters::parse(body)
+}
+
+async fn read_event<B: Body<Data = Bytes>>(app: &App, parts: &Parts, body: B) -> Result<Event, Problem> {
+    let fields = read_fields(&body_bytes(app, parts, body).await?, StatusCode::PAYLOAD_TOO_LARGE)?;
     // A receipt of this protocol is an id, and an ephemeral event has none.
     if fields.contains("ephemeral") {
         return Err(Problem::bad_request(

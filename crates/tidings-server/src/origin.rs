@@ -42,8 +42,9 @@ pub(crate) enum Standing {
 /// Decides about origins.
 #[derive(Debug)]
 pub(crate) struct Origins {
-    /// The origin of the hub's public URL.
+    /// The origin of the hub's public URL, and its path.
     own: url::Origin,
+    hub_path: String,
     allowed: AllowedOrigins,
     /// A hub without keys serves the pages of local development servers.
     loopback: bool,
@@ -65,7 +66,8 @@ const REQUESTED_HEADER_BYTES_MAX: usize = 4_096;
 
 impl Origins {
     pub(crate) fn new(public_url: &Url, allowed: AllowedOrigins, loopback: bool) -> Self {
-        Self { own: public_url.origin(), allowed, loopback, refused: RefusedOrigins::default() }
+        let hub_path = public_url.path().to_owned();
+        Self { own: public_url.origin(), hub_path, allowed, loopback, refused: RefusedOrigins::default() }
     }
 
     /// Whether the page that sends these headers may read the response (Fetch standard, "CORS
@@ -131,6 +133,7 @@ impl Origins {
         }
         let methods = match parts.uri.path() {
             "/stream" => "GET, HEAD, POST, QUERY",
+            path if path == self.hub_path => "GET, HEAD, POST, QUERY",
             path if path.starts_with("/topics/") => "GET, HEAD, POST, DELETE",
             path if path.starts_with("/connections/") => "PATCH",
             _ => "GET, HEAD, POST",

@@ -111,7 +111,7 @@ impl<'a> ContentType<'a> {
         Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content_type",
-            format!("The Content-Type {} cannot be published here: {what_to_do}.", excerpt(self.as_sent)),
+            format!("The Content-Type {} is not accepted here: {what_to_do}.", excerpt(self.as_sent)),
         )
     }
 }

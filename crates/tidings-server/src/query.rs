@@ -47,10 +47,6 @@ impl Parameters {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.iter().any(|(found, _)| found == name)
     }

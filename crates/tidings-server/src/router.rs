@@ -106,7 +106,7 @@ pub(crate) fn routes(app: App) -> Router {
             get(native::topic_missing).post(native::topic_missing).delete(native::topic_missing),
         )
         .route("/topics/{*topic}", get(native::topic).post(native::publish).delete(native::delete))
-        .route(hub_url.path(), get(mercure::subscribe).post(mercure::publish))
+        .route(hub_url.path(), any(mercure::hub))
         .route("/revoke", post(revoke))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))

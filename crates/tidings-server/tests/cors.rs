@@ -240,7 +240,7 @@ async fn a_preflight_names_what_clients_need_and_is_remembered() {
         let answer = preflight(&api, target, "http://localhost:5173").answer().await;
         assert_eq!(answer.status, 204);
         let methods = match target {
-            "/stream" => "GET, HEAD, POST, QUERY",
+            "/stream" | HUB => "GET, HEAD, POST, QUERY",
             "/topics/chat" => "GET, HEAD, POST, DELETE",
             _ => "GET, HEAD, POST",
         };

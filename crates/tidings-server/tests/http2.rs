@@ -247,14 +247,18 @@ async fn a_finite_read_ends_its_stream() {
 async fn a_query_with_its_parameters_in_the_body_is_a_stream() {
     let served = served(Settings::default()).await;
     let mut client = Client::connect(&served).await;
-    let headers = [("content-type", "application/json")];
-    let response = client.send(&Method::QUERY, "/stream", &headers, r#"{"topic":"chat"}"#).await;
-    assert_eq!(response.status(), StatusCode::OK);
-    let (parts, body) = response.into_parts();
-    let mut stream = Stream { headers: parts.headers, body, read: String::new() };
-    stream.until("retry: ").await;
-    served.hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
-    stream.until("data: hello\n\n").await;
+    for (target, content_type, body) in [
+        ("/stream", "application/json", r#"{"topic":"chat"}"#),
+        (HUB, "application/x-www-form-urlencoded", "match=chat"),
+    ] {
+        let response = client.send(&Method::QUERY, target, &[("content-type", content_type)], body).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let (parts, body) = response.into_parts();
+        let mut stream = Stream { headers: parts.headers, body, read: String::new() };
+        stream.until("retry: ").await;
+        served.hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+        stream.until("data: hello\n\n").await;
+    }
 }
 
 #[tokio::test]
