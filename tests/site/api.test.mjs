@@ -21,6 +21,10 @@ secret = "${KEY}"
 publish = ["*"]
 subscribe = ["*"]
 admin = true
+[[issuer]]
+iss = "https://issuer.example"
+audience = "https://hub.example/.well-known/mercure"
+secret = "another secret of more than thirty-two bytes"
 [[ticket_secret]]
 id = "1"
 secret = "a secret of more than thirty-two bytes"

@@ -11,6 +11,7 @@ use crate::{
     keys::Keys,
     presentation::{self, CookieNames, CredentialPlaces, Presented, misplaced},
     proof,
+    resource::ProtectedResource,
     ticket::{Tickets, has_ticket_shape},
     token::{Issuers, KeyWait, RemoteKeys, has_token_shape},
 };
@@ -125,6 +126,13 @@ impl Authenticator {
     /// after a [`replace`](Self::replace).
     pub fn remote_keys(&self) -> Vec<RemoteKeys> {
         self.0.load().issuers.remote_keys().cloned().collect()
+    }
+
+    /// What a client needs to know to obtain a token. `None` without an issuer of the current revision
+    /// of the Mercure protocol: such a hub is no resource of OAuth 2.0.
+    pub fn protected_resource(&self) -> Option<ProtectedResource> {
+        let checks = self.0.load();
+        checks.issuers.protected_resource(checks.cookies.configured())
     }
 
     /// Makes a ticket with the first secret of the configuration, if this access is that of a key

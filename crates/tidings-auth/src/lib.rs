@@ -57,6 +57,7 @@ mod member;
 mod mint;
 mod presentation;
 mod proof;
+mod resource;
 mod scope;
 mod ticket;
 mod token;
@@ -78,6 +79,7 @@ pub use presentation::{
     refuse_in_url,
 };
 pub use proof::proof_of_secret;
+pub use resource::ProtectedResource;
 pub use ticket::{
     MintTicketError, MintedTicket, NewTicket, TICKET_BYTES_MAX, TICKET_SECS_DEFAULT, TICKET_SECS_MAX,
     TicketSecret,

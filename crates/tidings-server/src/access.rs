@@ -6,8 +6,8 @@ use http::{StatusCode, request::Parts};
 use tidings::{Event, Grants, Hub, Matcher, Topic};
 use tidings_auth::{
     Access, AuthError, Authenticator, CredentialPlace, CredentialPlaces, MintTicketError, MintedTicket,
-    NewTicket, Subject, credential_missing, insufficient_scope, other_address, outside_of_ticket,
-    private_topic, refuse_in_url, subscriber_credential_missing, ticket_writes,
+    NewTicket, ProtectedResource, Subject, credential_missing, insufficient_scope, other_address,
+    outside_of_ticket, private_topic, refuse_in_url, subscriber_credential_missing, ticket_writes,
 };
 use tokio::time::timeout;
 
@@ -87,6 +87,11 @@ impl Authorizer {
     /// A digest of the credential of a request. `None` without one, and on a hub that checks none.
     pub(crate) fn proof(&self, parts: &Parts) -> Option<[u8; 32]> {
         self.authenticator.as_ref()?.proof(self.places(parts), &parts.headers, parts.uri.query())
+    }
+
+    /// What a client needs to know to obtain a token for this hub, if it accepts tokens.
+    pub(crate) fn protected_resource(&self) -> Option<ProtectedResource> {
+        self.authenticator.as_ref()?.protected_resource()
     }
 
     /// What a request has to wait for before its credential can be checked; nearly always nothing.

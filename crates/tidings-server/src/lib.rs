@@ -51,6 +51,7 @@ mod leaving;
 mod limit_log;
 mod listener;
 mod mercure;
+mod metadata_path;
 mod methods;
 mod metrics;
 mod native;

@@ -6,6 +6,8 @@
 //! parameters of both are read here, and credentials are found by `tidings-auth`. To extend it:
 //! further methods join [`hub`], and further paths the [`router`](crate::router()).
 
+pub(crate) mod metadata;
+
 use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},

@@ -6,6 +6,7 @@ use http::request::Parts;
 
 use crate::{
     app::App,
+    metadata_path::is_metadata_path,
     pages::{SCRIPT_PATH, STYLESHEET_PATH, client},
     upstream,
 };
@@ -19,7 +20,7 @@ pub(crate) enum Route {
     Topic,
     /// `/connections/{id}`.
     Connection,
-    /// The path of the hub's URL.
+    /// The path of the hub's URL, and that of its metadata.
     Mercure,
     /// A path that an application decides about.
     Authorize,
@@ -45,7 +46,8 @@ impl Route {
         if app.settings.authorize.deciding_about(path).is_some() {
             return Self::Authorize;
         }
-        if path == app.hub.validator().hub_url().path() {
+        let hub_path = app.hub.validator().hub_url().path();
+        if path == hub_path || is_metadata_path(hub_path, path) {
             return Self::Mercure;
         }
         let fixed = PATHS.iter().chain(&[STYLESHEET_PATH, SCRIPT_PATH]).find(|fixed| **fixed == path);
@@ -95,6 +97,7 @@ mod tests {
             ("/connections/secret", "/connections/{id}", "/connections/{id}"),
             ("/topics/a/secret", "/topics/{topic}", "/topics/{topic}"),
             ("/.well-known/mercure?topic=secret", "mercure", "mercure"),
+            ("/.well-known/oauth-protected-resource/.well-known/mercure", "mercure", "mercure"),
             ("/events?secret", "authorize", "authorize"),
             ("/assets/tidings.css", "/assets/tidings.css", "/assets/tidings.css"),
             ("/reset/secret", "other", "upstream"),

@@ -21,7 +21,12 @@ use crate::{
     app::App,
     authorize,
     forwarded::MalformedAddresses,
-    mercure, methods,
+    mercure::{
+        self,
+        metadata::{metadata, with_metadata},
+    },
+    metadata_path::{METADATA_PREFIX, metadata_path},
+    methods,
     metrics::requests::Route,
     native, operations,
     origin::{Standing, check_host, check_no_proxy, mark},
@@ -50,7 +55,9 @@ const ADMIN_PATHS: [&str; 3] = ["/metrics", "/revoke", "/reload"];
 pub fn hub_path_is_free(path: &str) -> bool {
     !OWN_PATHS.contains(&path)
         && !pages::client::is_path(path)
-        && ["/topics/", "/connections/", "/assets/"].iter().all(|prefix| !path.starts_with(prefix))
+        && ["/topics/", "/connections/", "/assets/", METADATA_PREFIX]
+            .iter()
+            .all(|prefix| !path.starts_with(prefix))
 }
 
 /// Whether an application may decide about the streams of this path: the hub itself has no other use
@@ -107,6 +114,7 @@ pub(crate) fn routes(app: App) -> Router {
         )
         .route("/topics/{*topic}", get(native::topic).post(native::publish).delete(native::delete))
         .route(hub_url.path(), any(mercure::hub))
+        .route(&metadata_path(hub_url.path()), get(metadata))
         .route("/revoke", post(revoke))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))
@@ -207,6 +215,8 @@ struct Asker {
     client: Option<ClientAddress>,
     standing: Standing,
     wants_page: bool,
+    /// The host of a request of the Mercure API.
+    host: Option<HeaderValue>,
 }
 
 impl Asker {
@@ -223,6 +233,7 @@ impl Asker {
                 _ => app.origins.standing(&parts.headers),
             },
             wants_page: wants_page(&parts.headers),
+            host: (route == Route::Mercure).then(|| parts.headers.get(header::HOST).cloned()).flatten(),
         }
     }
 
@@ -232,6 +243,12 @@ impl Asker {
         mark(&self.standing, headers);
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.route == Route::Mercure
+            && let Some(challenge) = headers.get(header::WWW_AUTHENTICATE)
+            && let Some(challenge) = with_metadata(app, challenge, self.host.as_ref())
+        {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         count(app, self.route, &self.method, response.status());
         app.refusals.report(&app.metrics.counts, &self.method, self.uri.path(), self.client, &response);
         if self.wants_page { pages::of_problem(response) } else { response }

@@ -72,6 +72,11 @@ impl CookieNames {
         Self([name].into_iter().chain(plain).collect())
     }
 
+    /// The one of the configuration; empty if there is no configuration.
+    pub(crate) fn configured(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+
     /// The credential and the name of its cookie.
     pub(super) fn find<'a>(&self, headers: &'a HeaderMap) -> Result<Option<(&str, &'a [u8])>, AuthError> {
         single(headers, &self.0)

@@ -87,6 +87,10 @@ impl Issuer {
         &self.name
     }
 
+    pub(super) fn audiences(&self) -> &[String] {
+        &self.audiences
+    }
+
     pub(super) fn remote_keys(&self) -> Option<&RemoteKeys> {
         self.remote.as_ref()
     }

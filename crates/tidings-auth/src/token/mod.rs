@@ -29,7 +29,10 @@ use std::{collections::HashMap, sync::Arc};
 use tidings_topic::Validator;
 use tokio::sync::Semaphore;
 
-use crate::{Access, AuthConfig, AuthError, ConfigError, MercureRevision};
+use crate::{
+    Access, AuthConfig, AuthError, ConfigError, MercureRevision,
+    resource::{ProtectedResource, is_authorization_server},
+};
 
 pub(crate) use details::DETAIL_TYPE;
 pub use issuer::{ISSUER_KEYS_MAX, REFRESH_SECS_MAX};
@@ -110,6 +113,26 @@ impl Issuers {
             }
         }
         Ok(Self { current, older, waiting: waiting_capacity() })
+    }
+
+    /// What a client needs to know to obtain a token that it may also present in this cookie.
+    pub(crate) fn protected_resource(&self, cookie: &str) -> Option<ProtectedResource> {
+        let mut identifiers = Vec::new();
+        for audience in self.current.iter().flat_map(Issuer::audiences) {
+            if !identifiers.contains(audience) {
+                identifiers.push(audience.clone());
+            }
+        }
+        let names = self.current.iter().map(Issuer::name);
+        (!identifiers.is_empty()).then(|| ProtectedResource {
+            identifiers,
+            authorization_servers: names
+                .filter(|name| is_authorization_server(name))
+                .map(str::to_owned)
+                .collect(),
+            detail_type: DETAIL_TYPE,
+            cookie: cookie.to_owned(),
+        })
     }
 
     /// What this token allows at this time.

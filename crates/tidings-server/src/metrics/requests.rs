@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::pages::client;
+use crate::{metadata_path::is_metadata_path, pages::client};
 
 labels! {
     /// What a request is addressed to.
@@ -13,7 +13,7 @@ labels! {
         Topic = "/topics/{topic}",
         Connections = "/connections/{id}",
         Tickets = "/tickets",
-        /// The path of the hub's URL.
+        /// The path of the hub's URL, and that of its metadata.
         Mercure = "mercure",
         /// Another path that an application decides about.
         Authorize = "authorize",
@@ -72,6 +72,7 @@ impl Route {
             "/healthz" => Self::Healthz,
             "/readyz" => Self::Readyz,
             "/metrics" => Self::Metrics,
+            _ if is_metadata_path(hub_path, path) => Self::Mercure,
             _ if path.starts_with("/assets/") || client::is_path(path) => Self::Assets,
             _ if path.starts_with("/connections/") => Self::Connections,
             _ => Self::Other,
@@ -117,6 +118,9 @@ mod tests {
             ("/topics//..", Route::Topic),
             ("/topics", Route::Topics),
             ("/hub", Route::Mercure),
+            ("/.well-known/oauth-protected-resource/hub", Route::Mercure),
+            ("/.well-known/oauth-protected-resource", Route::Other),
+            ("/.well-known/oauth-protected-resource/hub/x", Route::Other),
             ("/hub/", Route::Other),
             ("/metrics/", Route::Other),
             ("/Stream", Route::Other),

@@ -3,6 +3,7 @@
 //! | request | whose |
 //! |---|---|
 //! | `/topics`, `/topics/…`, the path of the hub's URL and everything below it | the hub's |
+//! | the metadata of the hub, `/.well-known/oauth-protected-resource` with that path | the hub's |
 //! | `/connections/…` | the hub's |
 //! | what the pages of the hub load, `/assets/tidings.css` and `/assets/tidings.js` | the hub's |
 //! | the client for browsers, `/tidings.js`, and the path with its hash | the hub's |
@@ -20,6 +21,7 @@ use super::settings::Upstream;
 use crate::{
     Client, ListenerRole,
     app::App,
+    metadata_path::is_metadata_path,
     native::TOPIC_PARAMETERS,
     pages::{SCRIPT_PATH, STYLESHEET_PATH, client},
 };
@@ -35,6 +37,7 @@ pub(crate) fn application_of<'a>(app: &'a App, parts: &Parts) -> Option<&'a Upst
 /// Compares paths as the router does: as they were sent.
 fn is_of_hub(app: &App, parts: &Parts) -> bool {
     let path = parts.uri.path();
+    let hub_path = app.hub.validator().hub_url().path();
     let is_at_or_below =
         |base: &str| path.strip_prefix(base).is_some_and(|below| below.is_empty() || below.starts_with('/'));
     // RFC 9110, section 9.3.7: `OPTIONS *` asks about this server.
@@ -43,7 +46,8 @@ fn is_of_hub(app: &App, parts: &Parts) -> bool {
         || client::is_path(path)
         || is_at_or_below("/topics")
         || path.starts_with("/connections/")
-        || is_at_or_below(app.hub.validator().hub_url().path())
+        || is_at_or_below(hub_path)
+        || is_metadata_path(hub_path, path)
         || app.settings.authorize.deciding_about(path).is_some()
         || (path == "/stream" && names_what_it_wants(app, parts))
 }
@@ -116,6 +120,9 @@ mod tests {
             ("GET", "/.well-known/mercure", false),
             ("GET", "/.well-known/mercure/subscriptions", false),
             ("GET", "/.well-known/mercurex", true),
+            ("GET", "/.well-known/oauth-protected-resource/.well-known/mercure", false),
+            ("GET", "/.well-known/oauth-protected-resource", true),
+            ("GET", "/.well-known/oauth-protected-resource/api", true),
             ("GET", "/.well-known/acme-challenge/x", true),
             ("GET", "/assets/tidings.css", false),
             ("GET", "/assets/tidings.js", false),
