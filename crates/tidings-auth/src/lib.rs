@@ -73,7 +73,9 @@ pub use error::{
     private_topic, subscriber_credential_missing, ticket_writes,
 };
 pub use keys::generate_key_secret;
-pub use mint::{Inspected, MintError, NewToken, NotAToken, SigningKey, inspect, mint};
+pub use mint::{
+    Inspected, MintError, NewOlderToken, NewToken, NotAToken, SigningKey, inspect, mint, mint_older,
+};
 pub use presentation::{
     COOKIE_NAME, CREDENTIAL_COOKIES, CREDENTIAL_PARAMETERS, CookieName, CredentialPlaces, TICKET_PARAMETER,
     refuse_in_url,

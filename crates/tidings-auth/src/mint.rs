@@ -37,6 +37,24 @@ pub struct NewToken {
     pub payload: Option<Map<String, Value>>,
 }
 
+/// The claims of a token of the older revision (0.x) of the Mercure protocol to create. It names
+/// neither an issuer nor a hub.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewOlderToken {
+    /// `sub`: the holder.
+    pub subject: String,
+    /// `iat`: the present time, in seconds since 1970.
+    pub issued_at: u64,
+    /// `exp`: when it ends.
+    pub expires_at: u64,
+    /// What may be published: `*`, topics, and URI Templates.
+    pub publish: Vec<String>,
+    /// What private events may be received of, in the same form.
+    pub subscribe: Vec<String>,
+    /// The payload of the holder's subscriptions, shown by the hub to other clients.
+    pub payload: Option<Map<String, Value>>,
+}
+
 /// Why no token was created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -87,10 +105,6 @@ impl SigningKey {
 /// Creates an access token in the form of RFC 9068, whose `authorization_details` are those of the
 /// Mercure protocol.
 pub fn mint(token: &NewToken, key: &SigningKey) -> Result<String, MintError> {
-    let mut header = json!({ "typ": "at+jwt", "alg": key.algorithm.name() });
-    if let Some(kid) = &key.kid {
-        header["kid"] = json!(kid);
-    }
     let claims = json!({
         "iss": token.issuer,
         "aud": token.audience,
@@ -101,7 +115,31 @@ pub fn mint(token: &NewToken, key: &SigningKey) -> Result<String, MintError> {
         "jti": random_text::<16>(),
         "authorization_details": details(token),
     });
-    let message = format!("{}.{}", encode(&header), encode(&claims));
+    signed("at+jwt", &claims, key)
+}
+
+/// Creates a token with the claim `mercure`, for hubs before 1.0 and for issuers of that revision.
+pub fn mint_older(token: &NewOlderToken, key: &SigningKey) -> Result<String, MintError> {
+    let mut mercure = json!({ "publish": token.publish, "subscribe": token.subscribe });
+    if let Some(payload) = &token.payload {
+        mercure["payload"] = Value::Object(payload.clone());
+    }
+    let claims = json!({
+        "sub": token.subject,
+        "iat": token.issued_at,
+        "exp": token.expires_at,
+        "jti": random_text::<16>(),
+        "mercure": mercure,
+    });
+    signed("JWT", &claims, key)
+}
+
+fn signed(token_type: &str, claims: &Value, key: &SigningKey) -> Result<String, MintError> {
+    let mut header = json!({ "typ": token_type, "alg": key.algorithm.name() });
+    if let Some(kid) = &key.kid {
+        header["kid"] = json!(kid);
+    }
+    let message = format!("{}.{}", encode(&header), encode(claims));
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key.key, key.algorithm.library_name())
         .map_err(|_| MintError::Signing)?;
     let minted = format!("{message}.{signature}");

@@ -4,7 +4,10 @@ mod support;
 
 use serde_json::json;
 use support::*;
-use tidings_auth::{Algorithm, MatcherText, MintError, NewToken, NotAToken, SigningKey, inspect, mint};
+use tidings_auth::{
+    Algorithm, MatcherText, MercureRevision, MintError, NewOlderToken, NewToken, NotAToken, SigningKey,
+    inspect, mint, mint_older,
+};
 
 fn new_token() -> NewToken {
     NewToken {
@@ -118,4 +121,27 @@ fn a_text_that_is_no_token_is_refused() {
     ] {
         assert_eq!(inspect(text), Err(NotAToken), "{text}");
     }
+}
+
+#[test]
+fn a_minted_token_of_the_older_revision_allows_what_it_names() {
+    let token = NewOlderToken {
+        subject: "kevin".to_owned(),
+        issued_at: NOW,
+        expires_at: NOW + 3600,
+        publish: vec!["chat".to_owned()],
+        subscribe: vec!["/users/{id}".to_owned()],
+        payload: json!({ "name": "Kevin" }).as_object().cloned(),
+    };
+    let minted = mint_older(&token, &secret_key().with_kid(Some("1".to_owned()))).unwrap();
+    let seen = inspect(&minted).unwrap();
+    assert_eq!(json!(seen.header), json!({ "typ": "JWT", "alg": "HS256", "kid": "1" }));
+    let mut older = issuer(SHARED_SECRET, &[]);
+    older.revision = MercureRevision::Older;
+    let access = present(&hub_of(vec![older]), &minted).unwrap();
+    assert!(access.publish.covers(&topic("chat")) && !access.publish.covers(&topic("/users/1")));
+    assert!(access.subscribe.covers(&topic("/users/1")) && !access.subscribe.covers(&topic("chat")));
+    assert_eq!(access.expires_at, Some(NOW + 3600));
+    // A hub of the current revision alone refuses it.
+    assert!(present(&hub_of(vec![issuer(SHARED_SECRET, &[])]), &minted).is_err());
 }

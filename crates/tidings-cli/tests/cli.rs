@@ -455,6 +455,51 @@ fn a_new_token_shows_its_claims() {
     assert_eq!(json(&shown)["claims"]["iss"], "https://app.example");
 }
 
+#[test]
+fn a_token_of_the_older_revision_has_the_claim_mercure() {
+    let folder = Folder::new();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let file = folder.file("secret", secret);
+    let config = folder.file(
+        "hub.toml",
+        &format!(
+            "mercure_revisions = [\"1.0\", \"0.x\"]\npublic_url = \"https://hub.example\"\n\
+             [[issuer]]\niss = \"a\"\nsecret = \"{secret}-of-a\"\n\
+             [[issuer]]\niss = \"symfony\"\nrevision = \"0.x\"\nsecret = \"{secret}\"\n"
+        ),
+    );
+    let grants =
+        ["--publish", "*", "--subscribe", "https://example.com/books/{id}", "--payload", "{\"name\":\"é\"}"];
+    let without_config = ["--revision", "0.x", "--secret-file", &file];
+    let with_config = ["--config", &config, "--issuer", "symfony"];
+    for from in [&without_config[..], &with_config] {
+        let minted = tidings(&[&["token", "new", "--expires", "2h"][..], from, &grants].concat());
+        assert!(minted.status.success(), "{}", stderr(&minted));
+        let shown = json(&tidings(&["token", "show", "--json", stdout(&minted).trim_end()]));
+        let claims = &shown["claims"];
+        assert_eq!((&shown["header"]["typ"], &shown["header"]["alg"]), (&"JWT".into(), &"HS256".into()));
+        assert_eq!(
+            claims["mercure"],
+            serde_json::json!({ "publish": ["*"], "subscribe": ["https://example.com/books/{id}"], "payload": { "name": "é" } })
+        );
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 7200);
+        assert_eq!((claims.get("aud"), claims.get("iss")), (None, None));
+    }
+    let refused = |args: &[&str]| wrong(&[&["token", "new"][..], args].concat());
+    let older = |more: &[&str]| refused(&[&without_config[..], more].concat());
+    assert!(older(&["--publish", "rooms/*"]).contains("URI Template"));
+    assert!(older(&["--publish", "a", "--audience", "https://hub.example"]).starts_with("--audience: "));
+    assert!(older(&["--publish", "a", "--issuer", "a"]).starts_with("--issuer: "));
+    assert!(
+        refused(&["--publish", "a", "--revision", "0.8", "--secret-file", &file]).contains("use 1.0 or 0.x")
+    );
+    assert!(
+        refused(&["--publish", "a", "--revision", "1.0", "--secret-file", &file]).contains("--issuer NAME")
+    );
+    let other = ["--publish", "a", "--config", &config, "--issuer", "a", "--revision", "0.x"];
+    assert!(refused(&other).contains("another revision"));
+}
+
 fn json(output: &Output) -> serde_json::Value {
     assert!(output.status.success(), "{}", stderr(output));
     assert_eq!(stdout(output).lines().count(), 1, "{}", stdout(output));

@@ -9,8 +9,8 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use tidings_auth::{
-    Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, IssuerKeyConfig, MercureRevision, NewToken, SigningKey,
-    inspect, mint,
+    Algorithm, CREDENTIAL_BYTES_MAX, IssuerConfig, IssuerKeyConfig, MercureRevision, NewOlderToken, NewToken,
+    SigningKey, inspect, mint, mint_older,
 };
 use tidings_server::connections_for_file_limit;
 
@@ -46,13 +46,15 @@ Examples:
   tidings token new --config tidings.toml --subscribe user-42
   tidings token new --config tidings.toml --publish 'rooms/*' --expires 5m --json
   tidings token new --issuer https://app.example.com --audience https://hub.example.com/.well-known/mercure \\
-    --key-file issuer.pem --subscribe user-42";
+    --key-file issuer.pem --subscribe user-42
+  tidings token new --revision 0.x --secret-file secret --publish '*' --subscribe 'https://example.com/books/{id}'";
 
 /// Sign a token and print it
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 struct New {
-    /// Topic to which the token may publish, exact or with `*` as a URL Pattern; repeatable
+    /// Topic to which the token may publish, exact or with `*` as a URL Pattern, in revision 0.x
+    /// exact, `*` or a URI Template; repeatable
     #[arg(long, value_name = "TOPIC")]
     publish: Vec<String>,
     /// Topic whose private events the token may receive; repeatable
@@ -70,11 +72,15 @@ struct New {
     config: Option<PathBuf>,
     /// The `aud` claim, exactly as the hub is configured:
     /// https://hub.example.com/.well-known/mercure
-    #[arg(long, value_name = "URL", required_unless_present = "config")]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["config", "revision"])]
     audience: Option<String>,
     /// The `iss` claim, as in the hub's [[issuer]]
-    #[arg(long, value_name = "NAME", required_unless_present = "config")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["config", "revision"])]
     issuer: Option<String>,
+    /// Revision of the Mercure protocol: 1.0, or 0.x for a token with the claim `mercure`, which
+    /// has no `iss` and no `aud` [default: that of the issuer in --config, otherwise 1.0]
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<MercureRevision>,
     /// The `kid` of the key, written into the header of the token; with --config, selects one of the
     /// issuer's keys [default: that of the issuer's first key]
     #[arg(long, value_name = "ID")]
@@ -120,23 +126,78 @@ impl New {
         }
         let known = self.config.as_deref().map(|file| self.issuer_in(file)).transpose()?;
         let key = self.key(known.as_ref())?;
-        let now = now();
+        let revision = known.as_ref().map(|known| known.revision).or(self.revision).unwrap_or_default();
+        let issued_at = now();
+        let expires_at = issued_at.saturating_add(self.expires.as_secs());
+        let as_json = self.json;
+        let minted = if revision == MercureRevision::Older {
+            self.sign_older(&key, issued_at, expires_at)?
+        } else {
+            self.sign_current(&key, known, issued_at, expires_at)?
+        };
+        if as_json {
+            return Ok(json!({ "token": minted, "expires_at": expires_at }).to_string());
+        }
+        Ok(minted)
+    }
+
+    fn sign_current(
+        self,
+        key: &SigningKey,
+        known: Option<IssuerConfig>,
+        issued_at: u64,
+        expires_at: u64,
+    ) -> Result<String, Failure> {
+        let (known_issuer, known_audience) = match known {
+            Some(mut known) => (Some(known.issuer), Some(known.audiences.swap_remove(0))),
+            None => (None, None),
+        };
+        let needed = |value: Option<String>, flag: &str| {
+            value.ok_or_else(|| {
+                Failure::usage(format!("a token of revision 1.0 needs {flag}, or --config FILE"))
+            })
+        };
         let matchers = |texts: &[String]| texts.iter().map(|text| text.as_str().into()).collect();
         let token = NewToken {
             publish: matchers(&self.publish),
             subscribe: matchers(&self.subscribe),
-            issuer: self.issuer.or(known.as_ref().map(|known| known.issuer.clone())).unwrap_or_default(),
-            audience: self.audience.or(known.map(|known| known.audiences[0].clone())).unwrap_or_default(),
+            issuer: needed(self.issuer.or(known_issuer), "--issuer NAME")?,
+            audience: needed(self.audience.or(known_audience), "--audience URL")?,
             subject: self.subject,
-            issued_at: now,
-            expires_at: now.saturating_add(self.expires.as_secs()),
+            issued_at,
+            expires_at,
             payload: self.payload,
         };
-        let minted = mint(&token, &key).map_err(Failure::runtime)?;
-        if self.json {
-            return Ok(json!({ "token": minted, "expires_at": token.expires_at }).to_string());
+        mint(&token, key).map_err(Failure::runtime)
+    }
+
+    fn sign_older(self, key: &SigningKey, issued_at: u64, expires_at: u64) -> Result<String, Failure> {
+        // With --config it selects the issuer.
+        let issuer = self.issuer.filter(|_| self.config.is_none());
+        for (flag, given) in [("--audience", self.audience.is_some()), ("--issuer", issuer.is_some())] {
+            if given {
+                let reason = "has no effect on a token of revision 0.x, which names neither: leave it out";
+                return Err(Failure::usage(format!("{flag}: {reason}")));
+            }
         }
-        Ok(minted)
+        for (flag, texts) in [("--publish", &self.publish), ("--subscribe", &self.subscribe)] {
+            let pattern =
+                texts.iter().find(|text| text.len() > 1 && text.contains('*') && !text.contains('{'));
+            if let Some(pattern) = pattern {
+                return Err(Failure::usage(format!(
+                    "{flag}: revision 0.x has no URL Patterns such as {pattern:?}: write a URI Template, such as rooms/{{id}}"
+                )));
+            }
+        }
+        let token = NewOlderToken {
+            subject: self.subject,
+            issued_at,
+            expires_at,
+            publish: self.publish,
+            subscribe: self.subscribe,
+            payload: self.payload,
+        };
+        mint_older(&token, key).map_err(Failure::runtime)
     }
 
     fn key(&self, known: Option<&IssuerConfig>) -> Result<SigningKey, Failure> {
@@ -185,10 +246,8 @@ impl New {
             None if issuers.len() > 1 => Err(refuse("has several issuers: choose one with --issuer")),
             None => Ok(issuers.remove(0)),
         }?;
-        if issuer.revision != MercureRevision::Current {
-            return Err(refuse(
-                "has this [[issuer]] for tokens of revision 0.x: those are made by the library of the application",
-            ));
+        if self.revision.is_some_and(|revision| revision != issuer.revision) {
+            return Err(refuse("has this [[issuer]] for tokens of another revision: leave --revision out"));
         }
         Ok(issuer)
     }
