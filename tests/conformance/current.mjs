@@ -1,6 +1,6 @@
 // The checks of the current revision (1.0). A number is that of a requirement; several checks may share one.
 
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { NotOffered, expect, expectStatus, sign } from './target.mjs';
 
 const HUB_PATH = (target) => new URL(target.url).pathname;
@@ -26,6 +26,31 @@ async function acceptsToken(target, token, topic) {
   expectStatus(await target.post({ topic }, { token }), 200);
 }
 
+/** RFC 9728, section 3: where the metadata of the resource at a URL are. */
+function metadataUrl(url) {
+  const { origin, pathname } = new URL(url);
+  return `${origin}/.well-known/oauth-protected-resource${pathname}`;
+}
+
+async function readMetadata(target) {
+  const at = Object.assign(Object.create(target), { url: metadataUrl(target.url) });
+  const response = await at.ask('GET', '');
+  if (response.status === 404) throw new NotOffered('protected-resource metadata');
+  expectStatus(response, 200);
+  const type = response.headers.get('content-type') ?? '';
+  expect(/^application\/json *(;|$)/i.test(type), `the Content-Type of the metadata is ${JSON.stringify(type)}`);
+  return JSON.parse(response.body_);
+}
+
+/** Payloads with the form of a JSON Web Encryption (RFC 7516), in both serializations: to a hub they are text. */
+function encrypted() {
+  const part = (bytes) => randomBytes(bytes).toString('base64url');
+  const header = Buffer.from(JSON.stringify({ alg: 'ECDH-ES+A256KW', enc: 'A256GCM' })).toString('base64url');
+  const [key, iv, ciphertext, tag] = [40, 12, 3_000, 16].map(part);
+  const json = { protected: header, recipients: [{ encrypted_key: key }], iv, ciphertext, tag };
+  return [[header, key, iv, ciphertext, tag].join('.'), JSON.stringify(json), JSON.stringify(json, null, 2)];
+}
+
 export const CURRENT = [
   {
     number: 1,
@@ -38,6 +63,22 @@ export const CURRENT = [
       const stream = await target.subscribe('', { method: 'QUERY', body: { match: topic } });
       await target.publish({ topic, data: 'hello' });
       await stream.expectData('hello');
+    },
+  },
+  {
+    number: 1,
+    level: 'may',
+    title: 'the query and the form of QUERY count together; the id of the query beats that of the form, and the header both',
+    async run(target) {
+      const [a, b] = [target.topic('a'), target.topic('b')];
+      if ([404, 405, 501].includes((await target.ask('QUERY', '', { body: { match: a } })).status)) throw new NotOffered('QUERY');
+      const ids = [];
+      for (const data of ['1', '2', '3', '4']) ids.push(await target.publish({ topic: data === '3' ? b : a, data }));
+      const by = (query, last_event_id, headers = {}) =>
+        target.subscribe({ match: a, ...query }, { method: 'QUERY', body: { match: b, last_event_id }, headers });
+      await (await by({}, ids[0])).expectData('2', '3', '4');
+      await (await by({ last_event_id: ids[1] }, ids[0])).expectData('3', '4');
+      await (await by({ last_event_id: ids[1] }, ids[0], { 'Last-Event-ID': ids[2] })).expectData('4');
     },
   },
   {
@@ -113,6 +154,19 @@ export const CURRENT = [
       await target.publish({ topic, data: 'private', private: 'on' });
       await target.publish({ topic, data: 'public' });
       await stream.expectData('public');
+    },
+  },
+  {
+    number: 8,
+    level: 'should',
+    title: 'an idle stream receives comments that keep it alive',
+    async run(target) {
+      const topic = target.topic();
+      const stream = await target.subscribe({ match: topic });
+      await target.publish({ topic, data: 'hello' });
+      await stream.expectData('hello');
+      // What opened the stream is before the event.
+      await stream.comment(target.keepAliveSecs);
     },
   },
   {
@@ -463,6 +517,19 @@ export const CURRENT = [
     },
   },
   {
+    number: 37,
+    level: 'may',
+    title: 'the hub says after which time to reconnect, as digits',
+    async run(target) {
+      const topic = target.topic();
+      const stream = await target.subscribe({ match: topic });
+      await target.publish({ topic, data: 'hello' });
+      await stream.expectData('hello');
+      if (stream.retry === undefined) throw new NotOffered('a time to reconnect');
+      expect(/^[0-9]+$/.test(stream.retry), `the field retry is ${JSON.stringify(stream.retry)}`);
+    },
+  },
+  {
     number: 41,
     level: 'may',
     title: 'active subscriptions can be read with a permission, and not without',
@@ -480,14 +547,53 @@ export const CURRENT = [
   {
     number: 44,
     level: 'should',
-    title: 'the metadata of the protected resource names it',
+    title: 'the metadata of the protected resource name it, and what a token for it needs',
     async run(target) {
-      const { origin, pathname } = new URL(target.url);
-      const metadata = Object.assign(Object.create(target), { url: `${origin}/.well-known/oauth-protected-resource${pathname}` });
-      const response = await metadata.ask('GET', '');
-      if (response.status === 404) throw new NotOffered('protected-resource metadata');
-      expectStatus(response, 200);
-      expect(JSON.parse(response.body_).resource === target.audience, `the metadata is ${response.body_.slice(0, 200)}`);
+      const metadata = await readMetadata(target);
+      const { mercure_cookie: cookie, mercure_subscriptions: subscriptions, authorization_servers: servers = [] } = metadata;
+      expect(metadata.resource === target.audience, `the resource is ${JSON.stringify(metadata.resource)}`);
+      const lists = {
+        authorization_details_types_supported: ['https://mercure.rocks/authorization-detail'],
+        bearer_methods_supported: ['header'],
+        mercure_matcher_types_supported: ['exact', 'urlpattern'],
+      };
+      for (const [name, needed] of Object.entries(lists)) {
+        const list = metadata[name] ?? needed;
+        expect(Array.isArray(list) && needed.every((value) => list.includes(value)), `${name} is ${JSON.stringify(list)}`);
+      }
+      expect(Array.isArray(servers) && servers.every((server) => URL.canParse(server)), `authorization_servers is ${JSON.stringify(servers)}`);
+      expect(cookie === undefined || cookie === target.cookie, `mercure_cookie is ${JSON.stringify(cookie)}`);
+      expect(['undefined', 'boolean'].includes(typeof subscriptions), `mercure_subscriptions is ${JSON.stringify(subscriptions)}`);
+    },
+  },
+  {
+    number: 44,
+    level: 'should',
+    title: 'refusals name the URL of the metadata, which is the one that belongs to the resource',
+    async run(target) {
+      const { resource } = await readMetadata(target);
+      const challenges = [];
+      for (const token of [undefined, 'a.b.c']) {
+        const { headers } = await target.post({ topic: target.topic() }, { token });
+        challenges.push(headers.get('www-authenticate') ?? '');
+      }
+      for (const challenge of challenges) {
+        const url = /\bresource_metadata="([^"]*)"/.exec(challenge)?.[1];
+        expect(url === metadataUrl(resource), `WWW-Authenticate is ${JSON.stringify(challenge)}`);
+      }
+    },
+  },
+  {
+    number: 45,
+    level: 'must',
+    title: 'an encrypted payload reaches the subscriber as it is',
+    async run(target) {
+      const topic = target.topic();
+      const stream = await target.subscribe({ match: topic });
+      for (const payload of encrypted()) {
+        await target.publish({ topic, data: payload });
+        await stream.expectData(payload);
+      }
     },
   },
 ];

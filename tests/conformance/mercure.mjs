@@ -16,6 +16,7 @@ const HELP = `Checks a hub against the Mercure protocol and prints a table of wh
   --issuer ISS          the issuer whose secret that is
   --audience URL        the audience that the hub requires [default: the first URL]
   --cookie NAME         the cookie that the hub reads [default: __Secure-mercure_access_token]
+  --keep-alive-secs N   how long to wait for a comment that keeps an idle stream alive [default: 60]
   --older-secret SECRET a shared secret for tokens of the revision 0.x
   --only N              only the checks of this number; repeatable
   --json                print JSON instead of a table
@@ -31,6 +32,7 @@ const { values } = parseArgs({
     issuer: { type: 'string' },
     audience: { type: 'string' },
     cookie: { type: 'string', default: '__Secure-mercure_access_token' },
+    'keep-alive-secs': { type: 'string', default: '60' },
     'older-secret': { type: 'string' },
     only: { type: 'string', multiple: true, default: [] },
     json: { type: 'boolean', default: false },
@@ -45,6 +47,7 @@ if (values.help) {
 if (values.url.length === 0) refuse('--url is missing');
 for (const url of values.url) if (!URL.canParse(url)) refuse(`--url ${url} is not a URL`);
 if (!values.secret && !values['older-secret']) refuse('neither --secret nor --older-secret is given, so no revision can be checked');
+if (!(Number(values['keep-alive-secs']) > 0)) refuse(`--keep-alive-secs is ${values['keep-alive-secs']}: give a number of seconds`);
 if (values.secret && !values.issuer) refuse('--secret needs --issuer');
 
 function refuse(reason) {
@@ -58,6 +61,7 @@ const target = new Target({
   issuer: values.issuer,
   audience: values.audience ?? values.url[0],
   cookie: values.cookie,
+  keepAliveSecs: Number(values['keep-alive-secs']),
   olderSecret: values['older-secret'],
 });
 

@@ -69,6 +69,28 @@ export const OLDER = [
     },
   },
   {
+    number: 49,
+    level: 'must',
+    title: 'a topic without a permission is refused; private events, ids and alternate topics are as in the current revision',
+    async run(target) {
+      const [a, b] = [target.topic('a'), target.topic('b')];
+      const claims = { mercure: { publish: [a, b], subscribe: [b] } };
+      // The protocol says 403; hubs before 1.0 answer 401.
+      expectStatus(await target.post({ topic: target.topic() }, { token: target.olderToken(claims) }), 401, 403);
+      const anonymous = await target.ask('GET', { topic: b });
+      const streams = [await target.subscribe({ topic: b }, { token: target.olderToken(claims) })];
+      if (anonymous.ok) streams.push(await target.subscribe({ topic: b }));
+      const id = `urn:uuid:${randomUUID()}`;
+      const post = (fields) => target.post(fields, { token: target.olderToken(claims) });
+      expectStatus(await post([['topic', a], ['topic', b], ['data', 'private'], ['private', 'on'], ['id', id], ['type', 'note']]), 200);
+      expectStatus(await post([['topic', a], ['topic', b], ['data', 'public']]), 200);
+      const event = await streams[0].next();
+      expect(event?.data === 'private' && event.id === id && event.type === 'note', `received ${JSON.stringify(event)}`);
+      for (const stream of streams) await stream.expectData('public');
+      expectStatus(await post({ topic: b, id: '#a' }), 400);
+    },
+  },
+  {
     number: 50,
     level: 'must',
     title: 'a subscriber resumes by `lastEventID` or `Last-Event-ID`, and the reply names the cursor',

@@ -33,7 +33,7 @@ export function sign(header, claims, secret) {
 }
 
 export class Target {
-  /** `options`: `nodes` (URLs), `secret`, `issuer`, `audience`, `olderSecret`, `cookie`. */
+  /** `options`: `nodes` (URLs), `secret`, `issuer`, `audience`, `olderSecret`, `cookie`, `keepAliveSecs`. */
   constructor(options) {
     Object.assign(this, options);
     /** Where the next request goes. */
@@ -153,6 +153,15 @@ class Stream {
     return event && ['tidings', 'mercure'].includes(event.type) ? this.next() : event;
   }
 
+  /** The last `retry` of the stream, in an event or before one. */
+  retry;
+
+  /** Waits for a comment that comes after the last event that was read, for at most so many seconds. */
+  async comment(secs) {
+    const found = this.#readUntil(() => /(?:^|[\r\n]):/.exec(this.#text));
+    expect(await within(found, `a comment in ${this.#response.what}`, secs * 1_000), `${this.#response.what}: the stream ended`);
+  }
+
   /** The data of the next event. */
   async data() {
     const event = await this.next();
@@ -174,14 +183,21 @@ class Stream {
 
   async #read() {
     for (;;) {
-      const end = /\r\n\r\n|\n\n|\r\r/.exec(this.#text);
-      if (end) {
-        const block = this.#text.slice(0, end.index);
-        this.#text = this.#text.slice(end.index + end[0].length);
-        const event = parsed(block);
-        if (event) return event;
-        continue;
-      }
+      const end = await this.#readUntil(() => /\r\n\r\n|\n\n|\r\r/.exec(this.#text));
+      if (!end) return undefined;
+      const block = this.#text.slice(0, end.index);
+      this.#text = this.#text.slice(end.index + end[0].length);
+      const { retry, ...event } = parsed(block);
+      this.retry = retry ?? this.retry;
+      if (event.data !== undefined) return { ...event, retry };
+    }
+  }
+
+  /** Reads until something is found in the text; `undefined` if the stream ends before. */
+  async #readUntil(find) {
+    for (;;) {
+      const found = find();
+      if (found) return found;
       const { value, done } = await this.#reader.read().catch(() => ({ done: true }));
       if (done) return undefined;
       this.#text += this.#decoder.decode(value, { stream: true });
@@ -189,7 +205,7 @@ class Stream {
   }
 }
 
-/** An event, or nothing if the block has no data. */
+/** The fields of a block. Without data it is no event. */
 function parsed(block) {
   const event = { id: undefined, type: 'message', data: undefined, retry: undefined };
   for (const line of block.split(/\r\n|\n|\r/)) {
@@ -199,13 +215,13 @@ function parsed(block) {
     if (name === 'event') event.type = value;
     if (name === 'id' || name === 'retry') event[name] = value;
   }
-  return event.data === undefined ? undefined : event;
+  return event;
 }
 
-async function within(promise, what) {
+async function within(promise, what, millis = PATIENCE_MS) {
   let timer;
   const patience = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Violation(`waited ${PATIENCE_MS / 1000} s for ${what}`)), PATIENCE_MS);
+    timer = setTimeout(() => reject(new Violation(`waited ${millis / 1000} s for ${what}`)), millis);
   });
   try {
     return await Promise.race([promise, patience]);
