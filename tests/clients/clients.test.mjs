@@ -13,8 +13,11 @@ const CLIENTS = {
   'npm @microsoft/fetch-event-source': 'node/fetch-event-source.mjs',
   'npm reconnecting-eventsource': 'node/reconnecting-eventsource.mjs',
   'npm sse.js': 'node/sse-js.mjs',
+  'npm eventsource-client': 'node/eventsource-client.mjs',
+  'npm launchdarkly-eventsource': 'node/launchdarkly-eventsource.mjs',
   'PyPI httpx-sse': 'python/httpx_client.py',
   'PyPI sseclient-py': 'python/sseclient_client.py',
+  'PyPI launchdarkly-eventsource': 'python/launchdarkly_client.py',
   'PyPI requests-sse': 'python/requests_client.py',
   'PyPI aiohttp-sse-client': 'python/aiohttp_client.py',
 };

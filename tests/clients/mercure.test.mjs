@@ -154,6 +154,19 @@ describe('clients of the older Mercure revision', { concurrency: 3 }, () => {
     );
   });
 
+  test('crates.io mercure publishes private events with tokens of its own', async (t) => {
+    const hub = await start(t);
+    const topics = ['https://example.com/books/1', 'https://example.com/users/1/books/1'];
+    const authorization = token({ subscribe: ['https://example.com/users/{user}/books/{book}'] });
+    const listener = new Client(t, 'node/eventsource.mjs', hub.url(`${PATH}?${query({ topic: topics[1], authorization })}`));
+    await listener.opened();
+    const id = await run('rust/mercure-crate-publisher', hub.url(PATH), SECRET, 'hello', ...topics);
+    assert.deepEqual(await listener.upTo('hello'), [{ type: 'message', id, data: 'hello' }]);
+    // The crate does not look at the status.
+    const refused = await run('rust/mercure-crate-publisher', hub.url(PATH), SECRET.replaceAll('!', '?'), 'refused', topics[0]);
+    assert.equal(JSON.parse(refused).status, 401);
+  });
+
   test('a token in the URL is in no line that the hub prints', async (t) => {
     const file = join(await folder(t), 'tidings.toml');
     await writeFile(file, CONFIGURATION, { mode: 0o600 });

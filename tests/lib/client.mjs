@@ -2,14 +2,19 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { atEnd } from './ending.mjs';
 import { Journal, lines } from './journal.mjs';
 
 export const PYTHON = fileURLToPath(new URL('../.cache/python/bin/python', import.meta.url));
 
-/** The command that runs a client on a URL. */
+/** What tests/setup has built of tests/clients/rust. */
+const RUST = fileURLToPath(new URL('../.cache/clients/debug/', import.meta.url));
+
+/** The command that runs a client on a URL: a script, or `rust/NAME`. */
 export function command(client) {
+  if (client.startsWith('rust/')) return [join(RUST, client.slice('rust/'.length))];
   const script = fileURLToPath(new URL(`../clients/${client}`, import.meta.url));
   return script.endsWith('.py') ? [PYTHON, script] : [process.execPath, script];
 }
