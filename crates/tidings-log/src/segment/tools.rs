@@ -140,14 +140,12 @@ pub fn inspect(directory: &Path) -> Result<Inspection, ToolError> {
 /// Reads a log completely, and reports everything that is damaged.
 pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verified, ToolError> {
     look(directory, |files| {
-        let mut verified = Verified::default();
-        let mut found = |verified: &mut Verified, finding| {
-            verified.damaged += 1;
+        let (mut verified, mut damaged) = (Verified::default(), 0);
+        let mut report = |finding| {
+            damaged += 1;
             report(finding);
         };
-        for finding in &files.damage {
-            found(&mut verified, finding.clone());
-        }
+        files.damage.iter().cloned().for_each(&mut report);
         let mut last_before = files.first_known;
         let mut newest_deletion = files.front.deletions_done_through;
         for (listed, next) in files.segments() {
@@ -160,20 +158,16 @@ pub fn verify(directory: &Path, mut report: impl FnMut(Finding)) -> Result<Verif
             };
             if let Some((finding, count)) = last_before.and_then(|last| missing(last, listed.first)) {
                 verified.lost += count;
-                found(&mut verified, finding);
+                report(finding);
             }
-            for finding in findings {
-                found(&mut verified, finding);
-            }
+            findings.into_iter().for_each(&mut report);
             if let Some((last, deletion)) = read {
                 last_before = Some(last);
                 newest_deletion = newest_deletion.max(deletion);
             }
         }
-        if let Some(finding) = files.lost_deletion(newest_deletion) {
-            found(&mut verified, finding);
-        }
-        Ok(verified)
+        files.lost_deletion(newest_deletion).into_iter().for_each(&mut report);
+        Ok(Verified { damaged, ..verified })
     })
 }
 
