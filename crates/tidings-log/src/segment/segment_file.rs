@@ -41,8 +41,8 @@ pub(super) struct Segment {
     damaged: Mutex<BTreeSet<u64>>,
 }
 
-/// How many damaged events of one segment are remembered. Further damaged events are still
-/// detected, and reported, when they are read.
+/// How many damaged events of one segment are remembered. Where there are more, every event of the
+/// segment counts as lost: a gap is reported to each reader that passes one.
 const DAMAGED_MAX: usize = 10_000;
 
 #[derive(Debug)]
@@ -244,7 +244,13 @@ impl Segment {
         }
         let within = |(from, to)| (from <= through && to > after).then(|| through.min(to));
         let hole = self.summary(|summary| summary.lost(self.first()).filter_map(within).max());
-        hole.max(lock(&self.damaged).range(after + 1..=through).next_back().copied())
+        let last = self.last();
+        let damaged = lock(&self.damaged);
+        hole.max(if damaged.len() < DAMAGED_MAX {
+            damaged.range(after + 1..=through).next_back().copied()
+        } else {
+            within((self.first(), last))
+        })
     }
 
     /// Whether anything is lost.

@@ -3,7 +3,7 @@
 //!
 //! `TIDINGS_CRASH_POINTS` sets at how many moments the power fails.
 
-use std::env;
+use std::{env, sync::atomic::Ordering};
 
 use tokio::runtime::Builder;
 
@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     Entry, TailItem, Timestamp,
     segment::{
-        compaction::HIDDEN_PERCENT,
+        compaction::{HIDDEN_PERCENT, Outcome, look_at},
         tests::simulated::{Random, SimulatedDisk},
     },
 };
@@ -221,6 +221,20 @@ async fn a_damaged_segment_is_left_as_it_is() {
     let page = all(&log, &exact("open")).await;
     assert_eq!(page.entries, said[1..]);
     assert_eq!(page.floor, Some(said[0].cursor.position));
+}
+
+#[tokio::test]
+async fn compaction_is_given_up_when_the_log_is_closed() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let (log, said) = filled(&disk, &clock).await;
+    delete(&log, "secret").await.expect("deleted");
+    clock.advance(small().keys_age_max + Duration::from_millis(1));
+    let names = disk.list().expect("names");
+    let closing = || log.0.log.closing.store(true, Ordering::Relaxed);
+    let outcome = look_at(&log.0.log, 1, &closing, &|| Ok(())).expect("given up");
+    assert_ne!(outcome, Outcome::Compacted);
+    assert_eq!(disk.list().expect("names"), names, "nothing is left of it");
+    assert_eq!(all(&log, &everything()).await.entries, said);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]

@@ -174,6 +174,63 @@ async fn what_a_file_that_was_given_up_holds_beyond_its_end_does_not_come_back()
     assert_eq!(texts, ["kept", "next"]);
 }
 
+/// Readers that passed damaged events beyond those that are remembered were not notified.
+#[tokio::test]
+async fn a_gap_is_reported_however_many_events_are_damaged() {
+    const COUNT: usize = 10_002;
+    let disk = SimulatedDisk::new(1);
+    let settings = SegmentSettings { segment_bytes: None, recent_bytes_max: 0, ..small() };
+    let log = SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, Clock::system())
+        .expect("a fresh log");
+    let batch = Batch { events: vec![event("a", "rotten"); COUNT], key: None };
+    log.append(batch).await.expect("room");
+    disk.change("00000000000000000001.log", |content| {
+        let places: Vec<_> = (0..content.len()).filter(|at| content[*at..].starts_with(b"rotten")).collect();
+        assert_eq!(places.len(), COUNT);
+        for place in places {
+            content[place] ^= 1;
+        }
+    });
+    let newest = crate::numbers::position(COUNT as u64);
+    for after in [Position::BEFORE_ALL, crate::numbers::just_before(newest)] {
+        let page = log.read(after, &everything(), usize::MAX).await.expect("a page");
+        assert_eq!((page.entries.len(), page.floor), (0, Some(newest)));
+    }
+}
+
+/// Every page is whole, but it is another page, or one of another segment.
+#[tokio::test]
+async fn an_index_with_pages_of_another_place_is_made_anew() {
+    const PAGE_BYTES: usize = 4096;
+    let disk = SimulatedDisk::new(1);
+    let open = |disk: &SimulatedDisk| {
+        SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), small(), Clock::system())
+    };
+    let log = open(&disk).expect("a fresh log");
+    for _ in 0..3 {
+        let events = (0..800).map(|number| event(["a", "b"][number % 2], "text")).collect();
+        log.append(Batch { events, key: None }).await.expect("room");
+    }
+    log.close().await;
+    let mut names = disk.list().expect("names");
+    names.retain(|name| is_index(name));
+    let [first, second] = &*names else { panic!("{names:?}") };
+    let (swapped, exchanged) = (disk.copy(), disk.copy());
+    swapped.change(first, |content| {
+        let (one, other) = content.split_at_mut(2 * PAGE_BYTES);
+        one[PAGE_BYTES..].swap_with_slice(&mut other[..PAGE_BYTES]);
+    });
+    exchanged.change(first, |content| disk.change(second, |other| content.clone_from(other)));
+    for disk in [swapped, exchanged] {
+        let log = open(&disk).expect("it opens");
+        for topic in ["a", "b"] {
+            let page = log.read(Position::BEFORE_ALL, &exact(topic), usize::MAX).await.expect("a page");
+            assert_eq!((page.entries.len(), page.floor), (1_200, None));
+        }
+        assert_eq!(log.health().await, Ok(()));
+    }
+}
+
 async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], filters: &[Filter], what: &str, red: bool) {
     let log = match open(disk) {
         Ok(log) => log,

@@ -99,6 +99,56 @@ async fn batches_that_wait_for_the_writer_are_bounded() {
     assert_eq!(log.bounds().await.expect("bounds").newest, position(5));
 }
 
+/// An event of a topic that a key covers, and of another one that it does not.
+fn protected(number: usize) -> Event {
+    let new = NewEvent::new("a", "").also(format!("protected {number}"));
+    Validator::default().event(new).expect("a valid event")
+}
+
+#[tokio::test]
+async fn deletions_of_a_topic_that_do_not_replace_each_other_are_bounded() {
+    let log = open(&SimulatedDisk::new(1), small());
+    let (topic, grants) = (Topic::from_stored("a").expect("a topic"), Grants::from_iter(exact("a").matchers));
+    let mut outcomes = Vec::new();
+    for number in 0..65 {
+        append_all(&log, [event("a", ""), protected(number)]).await;
+        outcomes.push(log.delete(&topic, &grants).await);
+    }
+    let refused = outcomes.pop();
+    assert!(outcomes.iter().all(|deleted| matches!(deleted, Ok(Deleted { count: 1, .. }))), "{outcomes:?}");
+    assert!(matches!(refused, Some(Err(AppendError::Full(_)))), "{refused:?}");
+    let page = log.read(Position::BEFORE_ALL, &exact("a"), usize::MAX).await.expect("a page");
+    assert_eq!(page.entries.len(), 66, "what was refused deletes nothing");
+}
+
+#[tokio::test]
+async fn topics_that_protect_events_from_a_deletion_are_bounded() {
+    let log = open(&SimulatedDisk::new(1), SegmentSettings { segment_bytes: None, ..small() });
+    append_all(&log, (0..10_001).map(protected).chain([event("a", "")])).await;
+    let (topic, grants) = (Topic::from_stored("a").expect("a topic"), Grants::from_iter(exact("a").matchers));
+    let refused = log.delete(&topic, &grants).await;
+    assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
+    assert_eq!(log.delete(&topic, &Grants::all()).await.expect("deleted").count, 10_002);
+}
+
+/// Maintenance does nothing as long as the result is held.
+fn busy(log: &SegmentLog) -> impl Sized + '_ {
+    crate::lock::lock(&log.0.log.maintaining)
+}
+
+#[tokio::test]
+async fn indexes_in_memory_are_bounded_while_maintenance_is_busy() {
+    let log = open(&SimulatedDisk::new(1), small());
+    let maintaining = busy(&log);
+    for _ in 0..10 {
+        append_all(&log, [event("a", &"x".repeat(5_000))]).await;
+    }
+    let (segments, _) = log.0.log.store.segments();
+    let in_memory = segments.iter().filter(|segment| !segment.is_sealed()).count();
+    assert!(segments.len() > 5 && in_memory <= 2, "{in_memory} of {}", segments.len());
+    drop(maintaining);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_event_is_counted_by_one_of_several_concurrent_deletions() {
     for _ in 0..20 {
