@@ -9,14 +9,16 @@
 //! ```text
 //! mark      version (1), subscribers (8)
 //! page      version (1), members
-//! member    connection (16), 0 or 1 and a text (the label), how many matchers (2), matchers
-//! matcher   0 or 1 (a URL Pattern), text
+//! member    connection (16), 0 or 1 and a text (the label), how many payloads (2), payloads (texts),
+//!           how many matchers (2), matchers
+//! matcher   0 (a topic), 1 (a URL Pattern) or 2 (a URI Template), which of the payloads, from 1,
+//!           or 0 (2), text
 //! text      bytes (2), UTF-8
 //! ```
 
 use std::sync::Arc;
 
-use tidings::{ConnectionId, Presence, PresenceMatcher};
+use tidings::{ConnectionId, PatternSyntax, Presence, PresenceMatcher};
 
 /// The prefix of every key of this module.
 pub(crate) const PREFIX: &str = "presence/";
@@ -24,11 +26,16 @@ pub(crate) const PREFIX: &str = "presence/";
 pub(crate) const MARKS: &str = "presence/hub/";
 const PAGES: &str = "presence/page/";
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// How a matcher is read, in the order of the numbers that stand for it.
+const SYNTAXES: [Option<PatternSyntax>; 3] =
+    [None, Some(PatternSyntax::UrlPattern), Some(PatternSyntax::UriTemplate)];
 /// How much of a label other hubs receive.
 const LABEL_BYTES_MAX: usize = 1_024;
 /// How many bytes of a subscriber's matchers other hubs receive. Two of the largest fit.
 const MATCHERS_BYTES_MAX: usize = 8_256;
+/// How many bytes of the payloads of a subscriber other hubs receive: as many as a token has at most.
+const PAYLOADS_BYTES_MAX: usize = 8_192;
 
 /// What a key stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,10 +82,18 @@ pub(crate) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -
         if let Some(label) = &member.label {
             put_text(&mut bytes, reported_label(label));
         }
+        let payloads = reported_payloads(member);
+        put_length(&mut bytes, payloads.len());
+        for payload in &payloads {
+            put_text(&mut bytes, payload);
+        }
         let reported = reported_matchers(member);
         put_length(&mut bytes, reported.len());
         for matcher in reported {
-            bytes.push(u8::from(matcher.is_pattern));
+            let syntax = SYNTAXES.iter().position(|syntax| *syntax == matcher.syntax);
+            bytes.push(syntax.and_then(|place| u8::try_from(place).ok()).expect("it is one of three"));
+            let payload = payloads.iter().position(|payload| matcher.payload.as_ref() == Some(payload));
+            put_length(&mut bytes, payload.map_or(0, |place| place + 1));
             put_text(&mut bytes, &matcher.text);
         }
     }
@@ -88,11 +103,16 @@ pub(crate) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -
 /// Bytes that a member takes in its page.
 pub(crate) fn encoded_bytes(member: &Presence) -> usize {
     let label = member.label.as_ref().map_or(0, |label| 2 + reported_label(label).len());
-    19 + label + reported_matchers(member).iter().map(matcher_bytes).sum::<usize>()
+    let payloads = reported_payloads(member).into_iter().map(payload_bytes).sum::<usize>();
+    21 + label + payloads + reported_matchers(member).iter().map(matcher_bytes).sum::<usize>()
 }
 
 fn matcher_bytes(matcher: &PresenceMatcher) -> usize {
-    3 + matcher.text.len()
+    5 + matcher.text.len()
+}
+
+fn payload_bytes(payload: &Arc<str>) -> usize {
+    2 + payload.len()
 }
 
 /// The part of a label that other hubs receive: its beginning, in complete characters.
@@ -113,6 +133,21 @@ pub(crate) fn reported_matchers(member: &Presence) -> &[PresenceMatcher] {
     &member.matchers[..count]
 }
 
+/// The different payloads of these matchers that other hubs receive: the first ones, as many as fit.
+pub(crate) fn reported_payloads(member: &Presence) -> Vec<&Arc<str>> {
+    let mut left = PAYLOADS_BYTES_MAX;
+    let mut reported: Vec<&Arc<str>> = Vec::new();
+    for payload in reported_matchers(member).iter().filter_map(|matcher| matcher.payload.as_ref()) {
+        if reported.contains(&payload) {
+            continue;
+        }
+        let Some(rest) = left.checked_sub(payload_bytes(payload)) else { break };
+        left = rest;
+        reported.push(payload);
+    }
+    reported
+}
+
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
     put_length(bytes, text.len());
     bytes.extend_from_slice(text.as_bytes());
@@ -130,12 +165,19 @@ pub(crate) fn decode_page(value: &[u8]) -> Option<Vec<Presence>> {
     while !rest.is_empty() {
         let connection = ConnectionId::from_random(*take(&mut rest)?);
         let label = if take_flag(&mut rest)? { Some(take_text(&mut rest)?) } else { None };
+        let mut payloads: Vec<Arc<str>> = Vec::new();
+        for _ in 0..take_length(&mut rest)? {
+            payloads.push(take_text(&mut rest)?.into());
+        }
         let mut matchers = Vec::new();
         for _ in 0..take_length(&mut rest)? {
-            matchers.push(PresenceMatcher {
-                is_pattern: take_flag(&mut rest)?,
-                text: take_text(&mut rest)?.into(),
-            });
+            let [syntax] = *take(&mut rest)?;
+            let syntax = *SYNTAXES.get(usize::from(syntax))?;
+            let payload = match take_length(&mut rest)?.checked_sub(1) {
+                Some(place) => Some(Arc::clone(payloads.get(place)?)),
+                None => None,
+            };
+            matchers.push(PresenceMatcher { syntax, text: take_text(&mut rest)?.into(), payload });
         }
         // Most subscribers of an application have the same matchers; they share them.
         let shared = members.last().map(|last| &last.matchers).filter(|last| ***last == *matchers);
@@ -176,13 +218,22 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn member(number: u8, label: Option<&str>, topics: &[&str]) -> Presence {
-        let matcher = |text: &&str| PresenceMatcher { is_pattern: text.contains(':'), text: (*text).into() };
+        let matcher =
+            |text: &&str| PresenceMatcher { syntax: syntax_of(text), text: (*text).into(), payload: None };
         Presence {
             here: true,
             is_local: true,
             connection: ConnectionId::from_random([number; 16]),
             matchers: topics.iter().map(matcher).collect(),
             label: label.map(Arc::from),
+        }
+    }
+
+    fn syntax_of(text: &str) -> Option<PatternSyntax> {
+        match text {
+            _ if text.contains(':') => Some(PatternSyntax::UrlPattern),
+            _ if text.contains('{') => Some(PatternSyntax::UriTemplate),
+            _ => None,
         }
     }
 
@@ -195,13 +246,26 @@ pub(crate) mod tests {
     #[test]
     fn a_page_decodes_to_its_members() {
         let members = [
-            member(1, Some("Ada 🐑"), &["chat", "/rooms/:room"]),
+            member(1, Some("Ada 🐑"), &["chat", "/rooms/:room", "/rooms/{room}"]),
             member(2, None, &["*"]),
             member(3, Some(""), &[]),
         ];
         let expected = members.clone().map(|member| Presence { is_local: false, ..member });
         assert_eq!(round_trip(&members), expected);
         assert_eq!(round_trip(&[]), []);
+    }
+
+    #[test]
+    fn equal_payloads_are_encoded_once_and_belong_to_their_matchers() {
+        let mut member = member(1, None, &["a", "b", "c", "d"]);
+        let payloads = [Some("{\"n\":1}"), None, Some("{\"n\":2}"), Some("{\"n\":1}")];
+        let with = |(matcher, payload): (&PresenceMatcher, Option<&str>)| PresenceMatcher {
+            payload: payload.map(Arc::from),
+            ..matcher.clone()
+        };
+        member.matchers = member.matchers.iter().zip(payloads).map(with).collect();
+        assert_eq!(reported_payloads(&member).len(), 2);
+        assert_eq!(round_trip(std::slice::from_ref(&member))[0].matchers, member.matchers);
     }
 
     #[test]
@@ -214,18 +278,31 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn payloads_that_do_not_fit_are_left_out() {
+        let mut member = member(1, None, &["a", "b", "c"]);
+        let with = |(number, matcher): (usize, &PresenceMatcher)| PresenceMatcher {
+            payload: Some(format!("\"{number}{}\"", "x".repeat(4_000)).into()),
+            ..matcher.clone()
+        };
+        member.matchers = member.matchers.iter().enumerate().map(with).collect();
+        let reported = round_trip(std::slice::from_ref(&member));
+        let has_payload: Vec<_> = reported[0].matchers.iter().map(|it| it.payload.is_some()).collect();
+        assert_eq!(has_payload, [true, true, false]);
+    }
+
+    #[test]
     fn an_invalid_value_is_not_a_page() {
         let whole = encode_page(&[member(1, Some("ann"), &["chat"])]);
         for length in 0..whole.len() {
             assert_eq!(decode_page(&whole[..length]).is_some(), length == 1, "the first {length} bytes");
         }
-        for (place, byte) in [(0, 2), (17, 2), (20, 0xff), (25, 9)] {
+        for (place, byte) in [(0, 1), (17, 2), (20, 0xff), (25, 9)] {
             let mut other = whole.clone();
             other[place] = byte;
             assert_eq!(decode_page(&other), None, "{place}");
         }
         assert_eq!(decode_mark(&encode_mark(7)), Some(7));
-        assert_eq!((decode_mark(b""), decode_mark(&[1; 8]), decode_mark(&[2; 9])), (None, None, None));
+        assert_eq!((decode_mark(b""), decode_mark(&[2; 8]), decode_mark(&[1; 9])), (None, None, None));
     }
 
     #[test]

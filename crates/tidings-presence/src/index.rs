@@ -159,7 +159,7 @@ impl PresenceIndex {
 impl Subscriber {
     fn of(presence: &Presence) -> Self {
         let matchers = reported_matchers(presence).iter();
-        let topics = matchers.filter(|matcher| !matcher.is_pattern).map(|matcher| &matcher.text);
+        let topics = matchers.filter(|matcher| matcher.syntax.is_none()).map(|matcher| &matcher.text);
         let counts = |text: &&Arc<str>| &***text != "*" && !text.ends_with(PRESENCE_SUFFIX);
         let mut topics: Vec<_> = topics.filter(counts).cloned().collect();
         topics.sort_unstable();

@@ -18,7 +18,8 @@
 //!
 //! A hub keeps its subscribers in **pages** of some tens each (`pages.rs`), which it publishes to
 //! the others (`announce.rs`, `encoding.rs`), and the pages that those publish (`elsewhere.rs`).
-//! When a hub counts as dead: `lease_health.rs`. Who is present on a topic: [`PresenceIndex`].
+//! When a hub counts as dead: `lease_health.rs`. Who is present on a topic: [`PresenceIndex`]. Which
+//! subscriptions there are: [`SubscriptionIndex`].
 
 mod announce;
 mod elsewhere;
@@ -29,8 +30,10 @@ mod list;
 mod members;
 mod membership;
 mod pages;
+mod subscriptions;
 
 pub use self::{
     index::{Member, MembersPage, PRESENCE_SUFFIX, PresenceIndex},
     list::PresenceList,
+    subscriptions::{ActiveSubscription, SubscriptionIndex, SubscriptionKey},
 };

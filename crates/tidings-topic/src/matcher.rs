@@ -51,13 +51,24 @@ impl Matcher {
     /// The matcher type as the Mercure protocol names it: `exact` or `urlpattern`; and
     /// `uritemplate`, for which it has no name.
     pub fn type_name(&self) -> &'static str {
+        matcher_type(self.syntax())
+    }
+
+    /// How the text is read if it is that of a pattern.
+    pub fn syntax(&self) -> Option<PatternSyntax> {
         match self {
-            Self::Any | Self::Exact(_) => "exact",
-            Self::Pattern(pattern) => match pattern.syntax() {
-                PatternSyntax::UrlPattern => "urlpattern",
-                PatternSyntax::UriTemplate => "uritemplate",
-            },
+            Self::Any | Self::Exact(_) => None,
+            Self::Pattern(pattern) => Some(pattern.syntax()),
         }
+    }
+}
+
+/// The type of a matcher whose text is read so; see [`Matcher::type_name`].
+pub fn matcher_type(syntax: Option<PatternSyntax>) -> &'static str {
+    match syntax {
+        None => "exact",
+        Some(PatternSyntax::UrlPattern) => "urlpattern",
+        Some(PatternSyntax::UriTemplate) => "uritemplate",
     }
 }
 

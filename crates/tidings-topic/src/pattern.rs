@@ -25,7 +25,7 @@ use self::{
 };
 
 /// How the text of a pattern is read.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PatternSyntax {
     /// A URL Pattern (WHATWG), compared with the URL that a topic resolves to.
     UrlPattern,

@@ -2,7 +2,7 @@
 
 use crate::{
     ConnectionId, Event, EventId, EventType, Topic,
-    validate::{Field, RESERVED_TYPES, bounded_retry_millis, check_characters},
+    validate::{Field, NOTICE_TYPE, bounded_retry_millis, check_characters},
 };
 
 /// An event as a log stores it: the texts of an [`Event`], borrowed from the event or from the
@@ -93,7 +93,7 @@ fn event_id(text: &str) -> Option<EventId> {
 }
 
 fn event_type(text: &str) -> Option<EventType> {
-    let named = !text.is_empty() && text != "message" && !RESERVED_TYPES.contains(&text);
+    let named = !text.is_empty() && text != "message" && text != NOTICE_TYPE;
     (named && check_characters(Field::Type, text).is_ok()).then(|| EventType::new_unchecked(text))
 }
 
@@ -143,7 +143,6 @@ mod tests {
             StoredEvent { id: Some("#1.1"), ..good.clone() },
             StoredEvent { event_type: Some("a\rb"), ..good.clone() },
             StoredEvent { event_type: Some("tidings"), ..good.clone() },
-            StoredEvent { event_type: Some("mercure"), ..good.clone() },
         ] {
             assert_eq!(bad.clone().restore(), None, "{bad:?}");
         }

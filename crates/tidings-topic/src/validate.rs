@@ -39,8 +39,12 @@ pub struct Validator {
     pub matchers_max: usize,
 }
 
-/// The types of notices, which no event may have.
-pub(crate) const RESERVED_TYPES: [&str; 2] = ["tidings", "mercure"];
+/// The type of notices, which no event has.
+pub(crate) const NOTICE_TYPE: &str = "tidings";
+
+/// The type of the updates of subscriptions, which only the hub itself publishes (the Mercure
+/// protocol, "Active subscriptions").
+const SUBSCRIPTION_TYPE: &str = "mercure";
 
 impl Default for Validator {
     /// A validator for a hub without a configured public URL.
@@ -157,10 +161,7 @@ impl Validator {
                 "matches every topic; an event needs the name of one topic",
             ));
         }
-        // A longer topic could not be subscribed to, and would have to be compared with every
-        // pattern.
-        check_length(Field::Topic, text, Self::TOPIC_BYTES_MAX).map_err(Invalid::into_excess)?;
-        check_characters(Field::Topic, text)?;
+        check_topic(text)?;
         if let Some(path) = self.reserved_path(text) {
             let reason = format!(
                 "is reserved: relative to the hub it resolves to the path `{}`, where only the hub publishes; \
@@ -170,6 +171,32 @@ impl Validator {
             return Err(Invalid::new(Field::Topic, text, reason));
         }
         Ok(Topic::new_unchecked(text))
+    }
+
+    /// Validates a topic on which only the hub itself publishes: a path at or below that of the hub.
+    #[doc(hidden)]
+    pub fn own_topic(&self, path: &str) -> Result<Topic, Invalid> {
+        check_topic(path)?;
+        if self.reserved_path(path).is_none() {
+            return Err(Invalid::new(Field::Topic, path, "is no path of the hub"));
+        }
+        Ok(Topic::new_unchecked(path))
+    }
+
+    /// A private event of the hub itself on such a topic. `is_typed`: with the type that only these
+    /// have (the Mercure protocol, "Active subscriptions").
+    #[doc(hidden)]
+    pub fn own_event(&self, path: &str, data: String, is_typed: bool) -> Result<Event, Invalid> {
+        Ok(Event {
+            topics: vec![self.own_topic(path)?],
+            data,
+            id: None,
+            event_type: is_typed.then(|| EventType::new_unchecked(SUBSCRIPTION_TYPE)),
+            retry_millis: None,
+            private: true,
+            except: None,
+            ephemeral: false,
+        })
     }
 
     /// Validates an exact matcher; `*` matches every topic.
@@ -273,11 +300,11 @@ impl Validator {
         if text.is_empty() || text == "message" {
             return Ok(None);
         }
-        if RESERVED_TYPES.contains(&text) {
+        if [NOTICE_TYPE, SUBSCRIPTION_TYPE].contains(&text) {
             return Err(Invalid::new(
                 Field::Type,
                 text,
-                "is reserved for notices of the hub; choose another",
+                "is reserved for what the hub itself publishes; choose another",
             ));
         }
         check_length(Field::Type, text, Self::EVENT_TYPE_BYTES_MAX)?;
@@ -445,6 +472,12 @@ fn check_matcher(text: &str) -> Result<(), Invalid> {
     }
     check_length(Field::Matcher, text, Validator::TOPIC_BYTES_MAX)?;
     check_characters(Field::Matcher, text)
+}
+
+// A longer topic could not be subscribed to, and would have to be compared with every pattern.
+fn check_topic(text: &str) -> Result<(), Invalid> {
+    check_length(Field::Topic, text, Validator::TOPIC_BYTES_MAX).map_err(Invalid::into_excess)?;
+    check_characters(Field::Topic, text)
 }
 
 fn check_length(field: Field, text: &str, bytes_max: usize) -> Result<(), Invalid> {

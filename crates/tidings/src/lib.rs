@@ -125,7 +125,8 @@ pub use tidings_log as log;
 pub use tidings_log::{MemoryLimits, MemoryLog};
 #[doc(inline)]
 pub use tidings_topic::{
-    ConnectionId, Event, EventId, Invalid, NewEvent, ParseSinceError, ParseUntilError, Since, Topic, Until,
+    ConnectionId, Event, EventId, Invalid, NewEvent, ParseSinceError, ParseUntilError, PatternSyntax, Since,
+    Topic, Until,
 };
 
 pub use builder::HubBuilder;
@@ -147,8 +148,8 @@ pub use subscriber::{
 pub use tidings_log::{IdempotencyKey, Unavailable};
 #[doc(hidden)]
 pub use tidings_topic::{
-    Filter, Grants, Matcher, Pattern, PatternIndex, PatternLimits, PatternSyntax, PatternsFull,
-    PrivateTopics, TopicGlob, Validator,
+    Filter, Grants, Matcher, Pattern, PatternIndex, PatternLimits, PatternsFull, PrivateTopics, TopicGlob,
+    Validator, matcher_type,
 };
 
 #[cfg(target_os = "linux")]
@@ -161,6 +162,7 @@ pub use {
     feed::encode::JsonEvent,
     measured_log::{LogFailure, LogOperation},
     measurements::{Deliveries, Measurements, Usage},
+    presence::Payloads,
     presence::PresenceHook,
     publish::delete::Deletion,
     replay::counts::ReplayStats,

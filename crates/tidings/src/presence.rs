@@ -21,9 +21,9 @@ use std::{
 use tidings_log::vital;
 use tidings_topic::{ConnectionId, Matcher};
 
-use self::stream::Streams;
+use self::{change::reported, stream::Streams};
 pub use self::{
-    change::{Presence, PresenceMatcher},
+    change::{Payloads, Presence, PresenceMatcher},
     stream::PresenceStream,
 };
 
@@ -46,7 +46,13 @@ struct RegistryState {
 pub(crate) struct Membership {
     registry: PresenceRegistry,
     /// Kept only where somebody is notified: an idle subscriber costs as little as possible.
-    presence: Option<Box<Presence>>,
+    reported: Option<Box<Reported>>,
+}
+
+#[derive(Debug)]
+struct Reported {
+    presence: Presence,
+    payloads: Option<Payloads>,
 }
 
 impl PresenceRegistry {
@@ -69,15 +75,17 @@ impl PresenceRegistry {
         connection: ConnectionId,
         matchers: &[Matcher],
         label: Option<String>,
+        payloads: Option<Payloads>,
     ) -> Membership {
         self.0.here.fetch_add(1, Ordering::Relaxed);
         let is_reported = self.0.hook.is_some() || !self.0.streams.is_empty();
-        let presence = is_reported.then(|| {
-            let matchers = matchers.iter().map(PresenceMatcher::from).collect();
+        let reported = is_reported.then(|| {
+            let matchers = reported(matchers, payloads.as_ref());
             let label = label.map(Arc::from);
-            Box::new(Presence { here: true, is_local: true, connection, matchers, label })
+            let presence = Presence { here: true, is_local: true, connection, matchers, label };
+            Box::new(Reported { presence, payloads })
         });
-        let membership = Membership { registry: self.clone(), presence };
+        let membership = Membership { registry: self.clone(), reported };
         membership.notify(false);
         membership
     }
@@ -87,14 +95,14 @@ impl Membership {
     /// The subscriber has other matchers from now on. It is reported again as one that is here, with
     /// these.
     pub(crate) fn change(&mut self, matchers: &[Matcher]) {
-        let Some(presence) = &mut self.presence else { return };
-        presence.matchers = matchers.iter().map(PresenceMatcher::from).collect();
+        let Some(Reported { presence, payloads }) = self.reported.as_deref_mut() else { return };
+        presence.matchers = reported(matchers, payloads.as_ref());
         self.notify(true);
     }
 
     /// A hook that panics must not take a connection, or all connections of a shard, with it.
     fn notify(&self, is_known: bool) {
-        let Some(presence) = &self.presence else { return };
+        let Some(Reported { presence, .. }) = self.reported.as_deref() else { return };
         self.registry.0.streams.note(presence, is_known);
         if let Some(hook) = &self.registry.0.hook
             && let Err(panicked) = vital::run(|| hook(presence))
@@ -107,8 +115,8 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         self.registry.0.here.fetch_sub(1, Ordering::Relaxed);
-        if let Some(presence) = &mut self.presence {
-            presence.here = false;
+        if let Some(reported) = &mut self.reported {
+            reported.presence.here = false;
             self.notify(true);
         }
     }

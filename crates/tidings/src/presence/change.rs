@@ -1,8 +1,8 @@
 //! What a presence hook is notified of.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use tidings_topic::{ConnectionId, Matcher};
+use tidings_topic::{ConnectionId, Matcher, PatternSyntax};
 
 /// A subscriber connected or disconnected, or its topics changed while it was connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,14 +25,49 @@ pub struct Presence {
 /// another hub's subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceMatcher {
-    /// Whether the text is a URL Pattern; otherwise it is a topic, or `*` for all of them.
-    pub is_pattern: bool,
+    /// How the text is read if it is that of a pattern. `None`: it is a topic, or `*` for all of
+    /// them.
+    pub syntax: Option<PatternSyntax>,
     /// The topic or pattern.
     pub text: Arc<str>,
+    /// What the credential of the subscriber says about this subscription, as JSON.
+    pub payload: Option<Arc<str>>,
 }
 
-impl From<&Matcher> for PresenceMatcher {
-    fn from(matcher: &Matcher) -> Self {
-        Self { is_pattern: matches!(matcher, Matcher::Pattern(_)), text: matcher.as_str().into() }
+/// What the credential of a subscriber says about each of its subscriptions, as JSON.
+#[derive(Clone)]
+pub struct Payloads(Arc<PayloadOf>);
+
+type PayloadOf = dyn Fn(&Matcher) -> Option<String> + Send + Sync;
+
+impl Payloads {
+    /// The payload of a subscription is what this returns for its matcher.
+    pub fn new(of: impl Fn(&Matcher) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(of))
     }
+}
+
+impl fmt::Debug for Payloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Payloads(…)")
+    }
+}
+
+/// The matchers of a subscriber, as they are reported. Equal payloads are one.
+pub(super) fn reported(matchers: &[Matcher], payloads: Option<&Payloads>) -> Arc<[PresenceMatcher]> {
+    let mut known: Vec<Arc<str>> = Vec::new();
+    let mut shared = |payload: String| -> Arc<str> {
+        if let Some(same) = known.iter().find(|same| ***same == *payload) {
+            return Arc::clone(same);
+        }
+        let new: Arc<str> = payload.into();
+        known.push(Arc::clone(&new));
+        new
+    };
+    let report = |matcher: &Matcher| PresenceMatcher {
+        syntax: matcher.syntax(),
+        text: matcher.as_str().into(),
+        payload: payloads.and_then(|Payloads(of)| of(matcher)).map(&mut shared),
+    };
+    matchers.iter().map(report).collect()
 }

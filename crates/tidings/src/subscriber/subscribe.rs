@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_topic::{Filter, Grants, Matcher, ParseSinceError, Since, Until};
 
-use crate::{edits::EditProof, error::Error, feed::encode::Format, hub::Hub};
+use crate::{edits::EditProof, error::Error, feed::encode::Format, hub::Hub, presence::Payloads};
 
 /// A request to subscribe: topics and patterns as text, where to start, and which private events
 /// may be received. [`Hub::subscribe`] and [`Hub::listen`] check it.
@@ -36,6 +36,7 @@ pub struct Subscribe {
     /// What proves a request to change the topics, and the secret that `hello` contains for it.
     pub(crate) editable: Option<(EditProof, Option<String>)>,
     pub(crate) label: Option<String>,
+    pub(crate) payloads: Option<Payloads>,
     pub(crate) expires_in: Option<Duration>,
     pub(crate) lifetime_max: Option<Duration>,
     /// A request to resume that could not be parsed: [`Hub::subscribe`] refuses it.
@@ -203,6 +204,14 @@ impl Subscribe {
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
+        self
+    }
+
+    /// What the credential says about the subscriptions, for [`Hub::presence`].
+    #[doc(hidden)]
+    #[must_use]
+    pub fn payloads(mut self, payloads: Payloads) -> Self {
+        self.payloads = Some(payloads);
         self
     }
 

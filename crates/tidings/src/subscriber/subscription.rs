@@ -142,14 +142,16 @@ impl Subscription {
         let waker = Arc::new(AtomicWaker::new());
         let mut bits = [0; 16];
         getrandom::fill(&mut bits).expect("the system provides random numbers");
+        // RFC 9562, section 5.4: so that it is a UUID, too, by which presence APIs name a subscriber.
+        bits[6] = (bits[6] & 0x0f) | 0x40;
+        bits[8] = (bits[8] & 0x3f) | 0x80;
         let connection = ConnectionId::from_random(bits);
         let mut reader = match end {
             None => Reader::join(&engine.feeds, filter, request.format, connection, &waker)?,
             Some(_) => Reader::of_history(&engine.feeds, filter, request.format, connection),
         };
         reader.begin_with(stages);
-        let membership = (audience == Audience::Outside && end.is_none())
-            .then(|| state.presence.join(connection, &reader.filter.matchers, request.label));
+        let is_present = audience == Audience::Outside && end.is_none();
 
         let now = Instant::now();
         let settings = &engine.settings;
@@ -184,7 +186,7 @@ impl Subscription {
             ends_when_caught_up: false,
             end: end.map(Box::new),
             is_to_end: None,
-            membership,
+            membership: None,
             editable: None,
             hub,
         };
@@ -205,6 +207,13 @@ impl Subscription {
         };
         let hello = request.hello.then(|| subscription.hello(secret));
         subscription.begin(hello, page);
+        // Last: one that cannot be opened was never present.
+        if is_present {
+            let Self { hub, reader, .. } = &subscription;
+            let (matchers, label) = (&reader.filter.matchers, request.label);
+            let membership = hub.state.presence.join(connection, matchers, label, request.payloads);
+            subscription.membership = Some(membership);
+        }
         Ok(subscription)
     }
 
