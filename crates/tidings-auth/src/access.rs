@@ -44,6 +44,8 @@ pub struct Access {
     pub limits: Limits,
     /// Where the request presented the credential.
     pub presented_in: CredentialPlace,
+    /// Whether it is a token of the older revision of the Mercure protocol (0.x).
+    pub is_of_older_revision: bool,
     details: Arc<[SubscribeDetail]>,
 }
 
@@ -113,6 +115,22 @@ pub enum CredentialPlace {
 pub(crate) struct SubscribeDetail {
     pub(crate) topics: Grants,
     pub(crate) payload: Option<Map<String, Value>>,
+    /// Whether the payload is for all subscriptions of the token, whatever the topics.
+    pub(crate) is_for_all: bool,
+}
+
+impl SubscribeDetail {
+    fn describes(&self, matcher: &Matcher) -> bool {
+        self.is_for_all
+            || self.topics.matchers().contains(matcher)
+            || match matcher {
+                Matcher::Any => self.topics.is_all(),
+                Matcher::Exact(topic) => self.topics.covers(topic),
+                Matcher::Pattern(pattern) => {
+                    Topic::from_stored(pattern.as_str()).is_some_and(|text| self.topics.covers(&text))
+                }
+            }
+    }
 }
 
 impl Access {
@@ -142,10 +160,16 @@ impl Access {
         }
     }
 
-    /// The payload of the token for a subscription of this topic: that of the first detail that
-    /// covers it (the Mercure protocol, "Active subscriptions").
-    pub fn payload(&self, topic: &Topic) -> Option<&Map<String, Value>> {
-        self.details.iter().find(|detail| detail.topics.covers(topic))?.payload.as_ref()
+    /// The payload of the token for this subscription: that of the first detail that covers the text
+    /// of the matcher as if it were a topic (the Mercure protocol, "Active subscriptions"). A token of
+    /// the older revision has one for all subscriptions.
+    pub fn payload(&self, matcher: &Matcher) -> Option<&Map<String, Value>> {
+        self.details.iter().find(|detail| detail.describes(matcher))?.payload.as_ref()
+    }
+
+    /// Whether the token has a payload for any subscription.
+    pub fn has_payloads(&self) -> bool {
+        self.details.iter().any(|detail| detail.payload.is_some())
     }
 
     /// Whether a subscription to this topic or pattern stays within what may be received: the topic
@@ -183,6 +207,7 @@ impl Access {
             label: None,
             limits: Limits::default(),
             presented_in: CredentialPlace::default(),
+            is_of_older_revision: false,
             details: Arc::default(),
         }
     }

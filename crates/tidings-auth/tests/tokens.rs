@@ -8,6 +8,7 @@ use jsonwebtoken::EncodingKey;
 use serde_json::{Value, json};
 use support::*;
 use tidings_auth::{Algorithm, Authenticator, MatcherText, NewToken, SigningKey, mint};
+use tidings_topic::Matcher;
 
 fn new_token() -> NewToken {
     NewToken {
@@ -516,6 +517,26 @@ fn details_without_a_type_invalidate_the_token() {
 }
 
 #[test]
+fn the_text_of_a_pattern_is_compared_as_if_it_were_a_topic_mercure_39() {
+    let pattern = |text: &str| json!([{ "match": text, "match_type": "urlpattern" }]);
+    let access = present_claims(&with_details(json!([
+        detail(json!({ "topics": pattern("/(a|b)/:id"), "payload": { "n": 1 } })),
+        detail(json!({ "topics": pattern("/:kind/:id"), "payload": { "n": 2 } })),
+        detail(json!({ "topics": pattern("*"), "payload": { "n": 3 } })),
+    ])))
+    .unwrap();
+    let number = |text: &str| {
+        let matcher = tidings_topic::Validator::default().pattern(text).unwrap();
+        access.payload(&matcher).map(|payload| payload["n"].clone())
+    };
+    assert_eq!(number("/(a|b)/:id"), Some(json!(1)), "the same pattern");
+    assert_eq!(number("/rooms/:id"), Some(json!(2)));
+    assert_eq!(number("https://example.com/:a/:b/:c"), Some(json!(3)));
+    assert_eq!(access.payload(&Matcher::Any).map(|payload| payload["n"].clone()), Some(json!(3)));
+    assert!(access.has_payloads() && !present_claims(&claims()).unwrap().has_payloads());
+}
+
+#[test]
 fn the_payload_is_of_the_first_detail_covering_the_topic_mercure_39() {
     let access = present_claims(&with_details(json!([
         detail(json!({ "actions": ["publish"], "payload": { "n": 0 } })),
@@ -524,10 +545,11 @@ fn the_payload_is_of_the_first_detail_covering_the_topic_mercure_39() {
         detail(json!({ "topics": [{ "match": "b" }], "payload": { "n": 3 } })),
     ])))
     .unwrap();
-    let number = |text: &str| access.payload(&topic(text)).map(|payload| payload["n"].clone());
+    let number =
+        |text: &str| access.payload(&Matcher::Exact(topic(text))).map(|payload| payload["n"].clone());
     assert_eq!(number("a"), Some(json!(1)));
     assert_eq!(number("b"), Some(json!(2)));
-    assert_eq!(present_claims(&claims()).unwrap().payload(&topic("chat")), None);
+    assert_eq!(present_claims(&claims()).unwrap().payload(&Matcher::Exact(topic("chat"))), None);
 }
 
 // Regression: such a token was valid and allowed nothing: its holder was answered 200 and received

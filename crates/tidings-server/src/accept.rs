@@ -41,6 +41,12 @@ pub(crate) fn names_stream(headers: &HeaderMap) -> bool {
         .is_some_and(|preference| preference.specificity == EXACT && preference.quality > 0.0)
 }
 
+/// Whether a client names `application/ld+json`.
+pub(crate) fn accepts_json_ld(headers: &HeaderMap) -> bool {
+    preference(headers, "application/ld+json", None)
+        .is_some_and(|preference| preference.specificity == EXACT && preference.quality > 0.0)
+}
+
 /// Whether a client accepts an event stream.
 pub(crate) fn accepts_stream(headers: &HeaderMap) -> bool {
     ranges(headers).next().is_none()

@@ -11,7 +11,10 @@ use tidings_auth::{
 };
 use tokio::time::timeout;
 
-use crate::{Client, ClientAddress, Keyless, ListenerRole, origin::Origins, problem::Problem};
+use crate::{
+    Client, ClientAddress, Keyless, ListenerRole, origin::Origins, problem::Problem,
+    subscription_paths::is_subscriptions_path,
+};
 
 /// How long a request waits for the keys of the issuer of its token. Then it is refused.
 const KEY_WAIT: Duration = Duration::from_secs(2);
@@ -165,7 +168,7 @@ impl Authorizer {
     /// Where this request may present its credential.
     fn places(&self, parts: &Parts) -> CredentialPlaces {
         match &self.older_revision_path {
-            Some(path) if path == parts.uri.path() => CredentialPlaces::WithOlder,
+            Some(hub) if is_hub_or_subscriptions(hub, parts.uri.path()) => CredentialPlaces::WithOlder,
             _ => CredentialPlaces::Current,
         }
     }
@@ -198,6 +201,11 @@ impl Authorizer {
             }
         }
     }
+}
+
+/// Whether a path is that of the Mercure API, or of its subscriptions.
+fn is_hub_or_subscriptions(hub: &str, path: &str) -> bool {
+    path == hub || is_subscriptions_path(hub, path)
 }
 
 fn is_of_operators(parts: &Parts) -> bool {

@@ -3,10 +3,12 @@
 //! This module parses the parameters of the Mercure protocol into the same requests as the native
 //! API; from there on both share one core. It implements the current revision, and the older one
 //! (0.x) where it is switched on: both kinds of clients use one path, one log and one order. The
-//! parameters of both are read here, and credentials are found by `tidings-auth`. To extend it:
-//! further methods join [`hub`], and further paths the [`router`](crate::router()).
+//! parameters of both are read here, and credentials are found by `tidings-auth`. Active
+//! subscriptions: [`subscriptions`]. To extend it: further methods join [`hub`], and further paths the
+//! [`router`](crate::router()).
 
 pub(crate) mod metadata;
+pub(crate) mod subscriptions;
 
 use axum::{
     extract::{Request, State},

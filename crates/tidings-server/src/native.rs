@@ -9,7 +9,7 @@ mod batch;
 mod delete;
 mod edit;
 mod form_or_json;
-mod json;
+pub(crate) mod json;
 mod posted;
 mod presence;
 mod publish;

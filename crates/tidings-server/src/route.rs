@@ -8,6 +8,7 @@ use crate::{
     app::App,
     metadata_path::is_metadata_path,
     pages::{SCRIPT_PATH, STYLESHEET_PATH, client},
+    subscription_paths::is_subscriptions_path,
     upstream,
 };
 
@@ -20,7 +21,7 @@ pub(crate) enum Route {
     Topic,
     /// `/connections/{id}`.
     Connection,
-    /// The path of the hub's URL, and that of its metadata.
+    /// The path of the hub's URL, that of its metadata, and its subscriptions below it.
     Mercure,
     /// A path that an application decides about.
     Authorize,
@@ -47,7 +48,8 @@ impl Route {
             return Self::Authorize;
         }
         let hub_path = app.hub.validator().hub_url().path();
-        if path == hub_path || is_metadata_path(hub_path, path) {
+        let is_below = is_metadata_path(hub_path, path) || is_subscriptions_path(hub_path, path);
+        if path == hub_path || is_below {
             return Self::Mercure;
         }
         let fixed = PATHS.iter().chain(&[STYLESHEET_PATH, SCRIPT_PATH]).find(|fixed| **fixed == path);
@@ -98,6 +100,7 @@ mod tests {
             ("/topics/a/secret", "/topics/{topic}", "/topics/{topic}"),
             ("/.well-known/mercure?topic=secret", "mercure", "mercure"),
             ("/.well-known/oauth-protected-resource/.well-known/mercure", "mercure", "mercure"),
+            ("/.well-known/mercure/subscriptions/exact/secret", "mercure", "mercure"),
             ("/events?secret", "authorize", "authorize"),
             ("/assets/tidings.css", "/assets/tidings.css", "/assets/tidings.css"),
             ("/reset/secret", "other", "upstream"),

@@ -24,6 +24,7 @@ use crate::{
     mercure::{
         self,
         metadata::{metadata, with_metadata},
+        subscriptions,
     },
     metadata_path::{METADATA_PREFIX, metadata_path},
     methods,
@@ -35,6 +36,7 @@ use crate::{
     relayed::Relayed,
     revocation::revoke,
     shedding::shed_without_capacity,
+    subscription_paths::subscriptions_path,
     upstream::{self, Upstream},
 };
 
@@ -115,6 +117,8 @@ pub(crate) fn routes(app: App) -> Router {
         .route("/topics/{*topic}", get(native::topic).post(native::publish).delete(native::delete))
         .route(hub_url.path(), any(mercure::hub))
         .route(&metadata_path(hub_url.path()), get(metadata))
+        .route(&subscriptions_path(hub_url.path()), get(subscriptions::answer))
+        .route(&format!("{}/{{*which}}", subscriptions_path(hub_url.path())), get(subscriptions::answer))
         .route("/revoke", post(revoke))
         .route("/healthz", get(operations::healthz))
         .route("/readyz", get(operations::readyz))

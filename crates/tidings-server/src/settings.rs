@@ -8,7 +8,7 @@ use tidings::{
     Matcher, PatternLimits,
     web::{HostName, HostNames},
 };
-use tidings_presence::PresenceIndex;
+use tidings_presence::{PresenceIndex, SubscriptionIndex};
 use url::Url;
 
 use crate::{
@@ -106,6 +106,10 @@ pub struct Settings {
     /// Whether the hub publishes changes of presence as events on topics that end with `/presence`.
     /// Publications on these topics are then answered with 403. Default: no.
     pub presence_events: bool,
+    /// The subscriptions at all hubs of the cluster; then the Mercure API shows them below
+    /// `/subscriptions` (the Mercure protocol, "Active subscriptions"). Default: nothing is known, and
+    /// these paths are answered 404.
+    pub mercure_subscriptions: Option<Arc<SubscriptionIndex>>,
     /// Writes `text/event-stream; charset=utf-8` instead of the bare media type. The stream is
     /// UTF-8 either way: some old clients (`sseclient` 0.0.27) need the parameter, others compare
     /// the bare type. Default: no.
@@ -154,6 +158,7 @@ impl Default for Settings {
             summary_events_max: 50,
             presence: None,
             presence_events: false,
+            mercure_subscriptions: None,
             charset_utf8: false,
             connection_metrics: None,
             components: Vec::new(),

@@ -13,8 +13,8 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::{
-    EditProof, Error, EventId, Format, Matcher, PatternSyntax, PatternsFull, Requested, Since, Subscribe,
-    Subscription, Until, log::Cursor, log::Position,
+    EditProof, Error, EventId, Format, Matcher, PatternSyntax, PatternsFull, Payloads, Requested, Since,
+    Subscribe, Subscription, Until, log::Cursor, log::Position,
 };
 use tidings_auth::{Access, Subject, proof_of_secret};
 
@@ -124,6 +124,9 @@ pub(crate) async fn open(
     if let Some(label) = access.presence_label() {
         subscribe = subscribe.label(label);
     }
+    if app.settings.mercure_subscriptions.is_some() && access.has_payloads() {
+        subscribe = subscribe.payloads(payloads(access.clone()));
+    }
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
         Err(error @ Error::Unavailable(_)) => return Ok(reject(app, parts, error.into())),
@@ -154,6 +157,14 @@ pub(crate) async fn open(
         None => drop(response.extensions_mut().insert(handle)),
     }
     Ok(response)
+}
+
+/// What the token says about each subscription (the Mercure protocol, "Active subscriptions").
+fn payloads(access: Access) -> Payloads {
+    Payloads::new(move |matcher| {
+        let payload = access.payload(matcher)?;
+        Some(serde_json::to_string(payload).expect("it was JSON in the token"))
+    })
 }
 
 /// The topics can be changed with the credential of this request, or with a secret that only the

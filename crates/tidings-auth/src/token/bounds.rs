@@ -36,6 +36,7 @@ impl Bounds {
         let details = permissions.details.into_iter().map(|detail| SubscribeDetail {
             topics: within(&self.subscribe, detail.topics),
             payload: detail.payload,
+            is_for_all: detail.is_for_all,
         });
         Permissions {
             publish: within(&self.publish, permissions.publish),

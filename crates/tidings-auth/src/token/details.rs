@@ -77,7 +77,7 @@ pub(super) fn permissions(
         if allows("subscribe") {
             subscribe.extend_from_slice(&matchers);
             let topics = matchers.into_iter().collect();
-            subscribe_details.push(SubscribeDetail { topics, payload: detail.payload });
+            subscribe_details.push(SubscribeDetail { topics, payload: detail.payload, is_for_all: false });
         }
     }
     Ok(Permissions {

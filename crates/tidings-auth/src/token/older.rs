@@ -179,6 +179,7 @@ impl OlderIssuer {
         let access = Access::new(subject, permissions.publish, permissions.subscribe);
         let mut access =
             access.of_issuer(&self.name).with_id(claims.jti).until(claims.exp, permissions.details);
+        access.is_of_older_revision = true;
         access.issued_at = claims.iat;
         access.limits.stream_lifetime_secs_max = self.stream_lifetime_secs_max;
         Ok(access)
@@ -195,7 +196,7 @@ impl OlderIssuer {
             Value::Object(members) => Some(members),
             _ => None,
         });
-        let details = vec![SubscribeDetail { topics: subscribe.clone(), payload }];
+        let details = vec![SubscribeDetail { topics: Grants::NONE, payload, is_for_all: true }];
         Ok(Permissions { publish: self.grants(&publish)?, subscribe, details })
     }
 

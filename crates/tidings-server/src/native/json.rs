@@ -25,8 +25,13 @@ pub(super) fn json_line(value: &impl Serialize) -> Response {
 /// The same for JSON of any size. What the client does not read takes its share of the memory for
 /// responses.
 pub(super) fn large_json_line(app: &App, parts: &Parts, value: &impl Serialize) -> Result<Response, Problem> {
+    large_json(app, parts, line(value))
+}
+
+/// The same for JSON that is written already.
+pub(crate) fn large_json(app: &App, parts: &Parts, json: Vec<u8>) -> Result<Response, Problem> {
     // Without what it has grown for.
-    let bytes = Bytes::from(line(value).into_boxed_slice());
+    let bytes = Bytes::from(json.into_boxed_slice());
     if bytes.len() <= UNCOUNTED_BYTES_MAX {
         return Ok(of_bytes(bytes));
     }
@@ -44,7 +49,8 @@ pub(super) fn large_json_line(app: &App, parts: &Parts, value: &impl Serialize) 
     })
 }
 
-fn line(value: &impl Serialize) -> Vec<u8> {
+/// JSON, and a line feed.
+pub(crate) fn line(value: &impl Serialize) -> Vec<u8> {
     let mut json = Vec::with_capacity(JSON_BYTES_EXPECTED);
     serde_json::to_writer(&mut json, value).expect("responses consist of strings and numbers");
     json.push(b'\n');

@@ -9,7 +9,9 @@ use axum::{
     extract::Request,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
+use crate::conditional::has_version;
 
 /// Made by `tools/page-script.mjs`, as is its integrity.
 const SCRIPT: &str = include_str!("client.js");
@@ -46,19 +48,10 @@ pub(crate) async fn script(request: Request) -> Response {
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
         (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin")),
     ];
-    if is_known(request.headers(), &etag) {
+    if has_version(request.headers(), &etag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     (headers, SCRIPT).into_response()
-}
-
-/// RFC 9110, section 13.1.2: the client has this version.
-fn is_known(headers: &HeaderMap, etag: &str) -> bool {
-    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|known| {
-        let known = known.trim();
-        known == "*" || known.trim_start_matches("W/") == etag
-    })
 }
 
 /// The tag that loads the script of the hub at this URL.
