@@ -1,9 +1,30 @@
 // The checks of the current revision (1.0). A number is that of a requirement; several checks may share one.
 
 import { randomBytes, randomUUID } from 'node:crypto';
-import { NotOffered, expect, expectStatus, sign } from './target.mjs';
+import { NotOffered, encoded, eventually, expect, expectStatus, sign } from './target.mjs';
 
 const HUB_PATH = (target) => new URL(target.url).pathname;
+/** A pattern of the updates of all active subscriptions. */
+const EACH = (target) => `${HUB_PATH(target)}/subscriptions/:type/:match/:subscriber`;
+
+/** A collection of active subscriptions. */
+async function collection(target, below = '') {
+  const path = `/subscriptions${below}`;
+  const response = await target.ask('GET', '', { path, token: target.token({ subscribe: [HUB_PATH(target) + path] }) });
+  if (below === '' && [404, 405, 501].includes(response.status)) throw new NotOffered('active subscriptions');
+  expectStatus(response, 200);
+  const found = JSON.parse(response.body_);
+  expect(found.type === 'subscriptions' && Array.isArray(found.subscriptions), `the collection is ${response.body_.slice(0, 200)}`);
+  return found;
+}
+
+/** So many active subscriptions of a matcher. Another node of a hub may show one a moment after it began. */
+function listed(target, type, match, count = 1) {
+  return eventually(`${count} active subscriptions of ${match}`, async () => {
+    const { subscriptions } = await collection(target, `/${type}/${encoded(match)}`);
+    return subscriptions.length < count ? undefined : subscriptions;
+  });
+}
 
 /** Expects this status for every one of these queries. */
 async function refusesQueries(target, queries) {
@@ -530,18 +551,116 @@ export const CURRENT = [
     },
   },
   {
-    number: 41,
-    level: 'may',
-    title: 'active subscriptions can be read with a permission, and not without',
+    number: 38,
+    level: 'must',
+    title: 'a private update is sent when a subscription begins and when it ends, on the path of the subscription',
     async run(target) {
-      const path = '/subscriptions';
-      const token = target.token({ subscribe: [`${HUB_PATH(target)}${path}`] });
-      const response = await target.ask('GET', '', { path, token });
-      if ([404, 405, 501].includes(response.status)) throw new NotOffered('active subscriptions');
-      expectStatus(response, 200);
-      const collection = JSON.parse(response.body_);
-      expect(collection.type === 'subscriptions' && Array.isArray(collection.subscriptions), `the collection is ${response.body_.slice(0, 200)}`);
-      expectStatus(await target.ask('GET', '', { path, token: target.token({ subscribe: [target.topic()] }) }), 403);
+      await collection(target);
+      const topic = target.topic('a b/ü%');
+      const updates = await target.subscribe({ match_urlpattern: EACH(target) }, { token: target.token({ subscribe: [{ match: EACH(target), match_type: 'urlpattern' }] }) });
+      const unauthorized = await target.subscribe([['match_urlpattern', EACH(target)], ['match', topic]], { token: target.token({ subscribe: [topic] }) });
+      const stream = await target.subscribe({ match_exact: topic });
+      const began = await updates.update('mercure', ({ match, subscriber }) => match === topic && subscriber);
+      const own = await updates.update('mercure', ({ match }) => match === topic);
+      expect(began.active === true && own.active === true, 'a subscription that began is not `active`');
+      stream.close();
+      const ended = await updates.update('mercure', ({ match, active }) => match === topic && active === false);
+      expect([began.id, own.id].includes(ended.id), `${ended.id} ended, which had not begun`);
+      const segments = ['exact', topic, ended.subscriber].map(encoded).join('/');
+      expect(ended.id === `${HUB_PATH(target)}/subscriptions/${segments}`, `the id is ${ended.id}`);
+      await target.publish({ topic, data: 'the next one' });
+      const { data } = await unauthorized.any();
+      expect(data === 'the next one', `without a permission, ${JSON.stringify(data)} was received`);
+    },
+  },
+  {
+    number: 39,
+    level: 'must',
+    title: 'a subscription has the payload of the first detail that covers the text of its matcher',
+    async run(target) {
+      await collection(target);
+      const base = target.topic();
+      const pattern = `${base}rooms/:room`;
+      const details = [
+        target.detail(['subscribe'], [`${base}a`], { payload: { of: 'a' } }),
+        target.detail(['subscribe'], [{ match: pattern, match_type: 'urlpattern' }], { payload: { of: 'rooms' } }),
+        target.detail(['subscribe'], ['*'], { payload: { of: 'others' } }),
+      ];
+      const token = sign(target.header(), target.claims(details), target.secret);
+      await target.subscribe([['match', `${base}a`], ['match', `${base}b`], ['match_urlpattern', pattern]], { token });
+      for (const [type, match, payload] of [['exact', `${base}a`, 'a'], ['exact', `${base}b`, 'others'], ['urlpattern', pattern, 'rooms']]) {
+        const [one, ...others] = await listed(target, type, match);
+        expect(others.length === 0, `there is more than one subscription of ${match}`);
+        expect(one.type === 'subscription' && one.match_type === type && one.match === match && one.active === true, `it is ${JSON.stringify(one)}`);
+        expect(one.payload?.of === payload, `of ${match} the payload is ${JSON.stringify(one.payload)}`);
+      }
+    },
+  },
+  {
+    number: 40,
+    level: 'must',
+    title: 'the hub names each connection, whatever the client says',
+    async run(target) {
+      await collection(target);
+      const topic = target.topic();
+      const token = target.token({ subscribe: [topic] });
+      for (const subscriber of ['urn:uuid:1', 'urn:uuid:2']) {
+        await target.subscribe({ match: topic, subscriber }, { token, headers: { Subscriber: subscriber } });
+      }
+      const subscriptions = await listed(target, 'exact', topic, 2);
+      const names = new Set(subscriptions.map(({ subscriber }) => subscriber));
+      expect(names.size === 2 && !names.has('urn:uuid:1'), `the subscribers are ${[...names]}`);
+    },
+  },
+  {
+    number: 41,
+    level: 'must',
+    title: 'active subscriptions can be read with a permission, and not without; unknown ones are 404',
+    async run(target) {
+      const all = await collection(target);
+      expect(all.id === `${HUB_PATH(target)}/subscriptions`, `the id is ${all.id}`);
+      const topic = target.topic();
+      await target.subscribe({ match: topic });
+      const path = `/subscriptions/exact/${encoded(topic)}`;
+      const [one] = await listed(target, 'exact', topic);
+      const token = target.token({ subscribe: [{ match: `${HUB_PATH(target)}/subscriptions/:type/:match{/:subscriber}?`, match_type: 'urlpattern' }] });
+      const alone = await eventually(`the subscription ${one.id}`, async () => {
+        const response = await target.ask('GET', '', { path: `${path}/${encoded(one.subscriber)}`, token });
+        return response.status === 404 ? undefined : response;
+      });
+      expectStatus(alone, 200);
+      expect(/^application\/json *(;|$)/i.test(alone.headers.get('content-type') ?? ''), `the Content-Type is ${alone.headers.get('content-type')}`);
+      expect(JSON.parse(alone.body_).id === one.id, `the id is not ${one.id}`);
+      expectStatus(await target.ask('GET', '', { path: `${path}/${encoded('urn:uuid:00000000-0000-4000-8000-000000000000')}`, token }), 404);
+      for (const other of ['', path.slice('/subscriptions'.length)]) {
+        const refused = target.token({ subscribe: [topic] });
+        expectStatus(await target.ask('GET', '', { path: `/subscriptions${other}`, token: refused }), 403);
+      }
+    },
+  },
+  {
+    number: 42,
+    level: 'must',
+    title: 'a collection names the cursor from which a stream receives all further updates, and can be validated',
+    async run(target) {
+      await collection(target);
+      const token = target.token({ subscribe: [`${HUB_PATH(target)}/subscriptions`] });
+      const ask = (headers) => target.ask('GET', '', { path: '/subscriptions', token, headers });
+      const response = await ask({});
+      const link = response.headers.get('link') ?? '';
+      const cursor = /<([^>]*)>;[^,]*rel="?mercure"?[^,]*last-event-id="([^"]*)"/.exec(link);
+      expect(cursor && new URL(cursor[1], target.url).pathname === HUB_PATH(target), `Link is ${JSON.stringify(link)}`);
+      const topic = target.topic();
+      await target.subscribe({ match: topic });
+      const reader = target.token({ subscribe: [{ match: EACH(target), match_type: 'urlpattern' }] });
+      const updates = await target.subscribe({ match_urlpattern: EACH(target), last_event_id: cursor[2] }, { token: reader });
+      await updates.update('mercure', ({ match, active }) => match === topic && active);
+      // Streams of checks before may still be ending.
+      await eventually('a response of 304 to the ETag', async () => {
+        const etag = (await ask({})).headers.get('etag');
+        expect(etag, 'there is no ETag');
+        return (await ask({ 'If-None-Match': etag })).status === 304 ? true : undefined;
+      });
     },
   },
   {

@@ -1,9 +1,70 @@
 // The checks of the older revision (0.x).
 
 import { randomUUID } from 'node:crypto';
-import { expect, expectStatus } from './target.mjs';
+import { NotOffered, encoded, eventually, expect, expectStatus } from './target.mjs';
+
+/** What the tokens of clients that show active subscriptions contain. */
+const EACH = (target) => `${new URL(target.url).pathname}/subscriptions{/topic}{/subscriber}`;
+
+/** Active subscriptions, as JSON-LD. */
+async function subscriptions(target, below = '') {
+  const token = target.olderToken({ mercure: { subscribe: [EACH(target)] } });
+  const response = await target.ask('GET', '', { path: `/subscriptions${below}`, token });
+  if (below !== '' && response.status === 404) return undefined;
+  if (below === '' && [404, 405, 501].includes(response.status)) throw new NotOffered('active subscriptions');
+  expectStatus(response, 200);
+  expect((response.headers.get('content-type') ?? '').startsWith('application/ld+json'), `the Content-Type is ${response.headers.get('content-type')}`);
+  const found = JSON.parse(response.body_);
+  expect(found['@context'] === 'https://mercure.rocks/' && found.lastEventID, `the document is ${response.body_.slice(0, 200)}`);
+  return found;
+}
 
 export const OLDER = [
+  {
+    number: 38,
+    level: 'must',
+    title: 'an update without an SSE type is sent when a subscription begins and when it ends',
+    async run(target) {
+      const { lastEventID } = await subscriptions(target);
+      const topic = `${target.topic()}{id}`;
+      const stream = await target.subscribe({ topic });
+      const token = target.olderToken({ mercure: { subscribe: [EACH(target)] } });
+      const updates = await target.subscribe({ topic: EACH(target), lastEventID }, { token });
+      const began = await updates.update('message', (update) => update.topic === topic);
+      expect(began.type === 'Subscription' && began.active === true, `the update is ${JSON.stringify(began)}`);
+      stream.close();
+      const ended = await updates.update('message', (update) => update.topic === topic);
+      expect(ended.active === false && ended.id === began.id, `the last update is ${JSON.stringify(ended)}`);
+      const segments = [topic, began.subscriber].map(encoded).join('/');
+      expect(began.id === `${new URL(target.url).pathname}/subscriptions/${segments}`, `the id is ${began.id}`);
+    },
+  },
+  {
+    number: 41,
+    level: 'must',
+    title: 'active subscriptions are JSON-LD, with the one payload of the token, at the paths of this revision',
+    async run(target) {
+      await subscriptions(target);
+      const [a, b] = [target.topic('a'), target.topic('b')];
+      const token = target.olderToken({ mercure: { subscribe: [], payload: { user: 'ann' } } });
+      await target.subscribe([['topic', a], ['topic', b]], { token });
+      for (const topic of [a, b]) {
+        // Another node of a hub may show one a moment after it began.
+        const all = await eventually(`a subscription of ${topic}`, async () => {
+          const found = await subscriptions(target, `/${encoded(topic)}`);
+          return found.subscriptions.length > 0 ? found : undefined;
+        });
+        const [one] = all.subscriptions;
+        expect(all.type === 'Subscriptions' && one?.topic === topic && one.active === true, `the collection is ${JSON.stringify(all)}`);
+        expect(one.payload?.user === 'ann', `the payload is ${JSON.stringify(one.payload)}`);
+        const below = `/${encoded(topic)}/${encoded(one.subscriber)}`;
+        const alone = await eventually(`the subscription ${one.id}`, () => subscriptions(target, below));
+        expect(alone.id === one.id && alone.type === 'Subscription', `it is ${JSON.stringify(alone)}`);
+      }
+      const other = target.olderToken({ mercure: { subscribe: [a] } });
+      expectStatus(await target.ask('GET', '', { path: '/subscriptions', token: other }), 401, 403);
+    },
+  },
   {
     number: 46,
     level: 'must',

@@ -24,6 +24,8 @@ export function expectStatus(response, ...statuses) {
 }
 
 const encode = (part) => Buffer.from(typeof part === 'string' ? part : JSON.stringify(part)).toString('base64url');
+/** A variable in a path (RFC 6570): all but unreserved characters are encoded. */
+export const encoded = (text) => encodeURIComponent(text).replaceAll(/[!'()*]/g, (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`);
 const now = () => Math.floor(Date.now() / 1000);
 
 /** A signed token of these parts, valid or not. */
@@ -149,7 +151,7 @@ class Stream {
 
   /** The next event as `{ id, type, data, retry }`; `undefined` at the end of the stream. */
   async next() {
-    const event = await within(this.#read(), `an event of ${this.#response.what}`);
+    const event = await this.#any();
     return event && ['tidings', 'mercure'].includes(event.type) ? this.next() : event;
   }
 
@@ -160,6 +162,28 @@ class Stream {
   async comment(secs) {
     const found = this.#readUntil(() => /(?:^|[\r\n]):/.exec(this.#text));
     expect(await within(found, `a comment in ${this.#response.what}`, secs * 1_000), `${this.#response.what}: the stream ended`);
+  }
+
+  /** The next event of any type but notices of the hub. */
+  async any() {
+    const event = await this.#any();
+    return event?.type === 'tidings' ? this.any() : event;
+  }
+
+  /** The next update of an active subscription for which `wanted(document)` holds, of this type, parsed. */
+  async update(type, wanted) {
+    for (;;) {
+      const event = await this.#any();
+      expect(event, `${this.#response.what}: the stream ended`);
+      const document = event.type === 'tidings' ? {} : JSON.parse(event.data);
+      if (!wanted(document)) continue;
+      expect(event.type === type, `the update has the type ${JSON.stringify(event.type)} instead of ${JSON.stringify(type)}`);
+      return document;
+    }
+  }
+
+  #any() {
+    return within(this.#read(), `an event of ${this.#response.what}`);
   }
 
   /** The data of the next event. */
@@ -216,6 +240,16 @@ function parsed(block) {
     if (name === 'id' || name === 'retry') event[name] = value;
   }
   return event;
+}
+
+/** Repeats what resolves with nothing as long as something is not so yet, and resolves with what it resolves with then. */
+export async function eventually(what, attempt) {
+  const end = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const found = await attempt();
+    if (found !== undefined) return found;
+    expect(Date.now() < end, `waited ${PATIENCE_MS / 1000} s for ${what}`);
+  }
 }
 
 async function within(promise, what, millis = PATIENCE_MS) {

@@ -105,6 +105,7 @@ pub(crate) struct ServeConfig {
     pub(crate) presence: bool,
     pub(crate) presence_events: bool,
     pub(crate) presence_grace_secs: u64,
+    pub(crate) mercure_subscriptions: bool,
     /// The applications that are notified of who comes and leaves.
     pub(crate) hooks: Vec<HookSettings>,
     pub(crate) no_auth: bool,
@@ -212,7 +213,8 @@ impl ServeConfig {
         let hooks = hook_tables.settings(&folder)?;
         let presence_events = merged.value("presence_events", values::truth)?;
         let mut keeping = keeping(&mut merged, &folder)?;
-        keeping.has_journal = presence_events || !hooks.is_empty();
+        let mercure_subscriptions = merged.value("mercure_subscriptions", values::truth)?;
+        keeping.has_journal = presence_events || mercure_subscriptions || !hooks.is_empty();
         let files_of_setting =
             [path(&merged, "tls_certificate", &folder)?, path(&merged, "tls_key", &folder)?];
         let certificate_files = certificates.files(&merged, files_of_setting, &folder)?;
@@ -249,6 +251,7 @@ impl ServeConfig {
             presence: merged.value("presence", values::truth)? || presence_events || !hooks.is_empty(),
             presence_events,
             presence_grace_secs: merged.value("presence_grace_secs", values::seconds_or_none)?,
+            mercure_subscriptions,
             no_auth: merged.value("no_auth", values::truth)?,
             anonymous: merged.value("anonymous", values::truth)?,
             mercure_revisions: merged.many("mercure_revisions", str::parse)?,

@@ -1,4 +1,5 @@
-//! Hooks: tell applications who comes to a topic and who leaves it, at all hubs of a store.
+//! Hooks: tell applications who comes to a topic and who leaves it, at all hubs of a store. The updates
+//! about active subscriptions (the Mercure protocol) are published in the same way.
 //!
 //! One hub of a store works at a time ([`recorder`]). It compares who is present with who is recorded
 //! as present ([`reconciler`]), appends the differences to a journal in the store ([`journal`],
@@ -18,6 +19,7 @@ mod message;
 mod reconciler;
 mod recorder;
 mod shared;
+mod watched;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,7 +27,7 @@ use std::{
 };
 
 use tidings::{Hub, log::Log};
-use tidings_presence::{PresenceIndex, PresenceList};
+use tidings_presence::PresenceList;
 use tidings_server::Component;
 use tokio::{task::JoinHandle, time::timeout};
 use url::Url;
@@ -35,10 +37,11 @@ use self::{
     delivery::{Counts, Target, WebTarget},
     shared::{Hook, Shared},
 };
-pub(crate) use self::{change::Kind, journal::JOURNAL_BYTES_MAX, message::SigningSecret};
+pub(crate) use self::{change::Kind, journal::JOURNAL_BYTES_MAX, message::SigningSecret, watched::Watched};
 
-/// The name of the hook that publishes events. A configured one cannot have it: names have no spaces.
+/// The names of the hooks that publish events. Configured ones cannot have them: names have no spaces.
 const EVENTS_HOOK: &str = "presence events";
+const SUBSCRIPTIONS_HOOK: &str = "mercure subscriptions";
 
 /// How long a hub that ends takes at most to release its lease.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(1);
@@ -63,12 +66,14 @@ pub(crate) struct HookSettings {
 pub(crate) struct HookSources {
     pub(crate) hub: Hub,
     pub(crate) list: PresenceList,
-    pub(crate) index: Arc<PresenceIndex>,
+    pub(crate) watched: Watched,
     pub(crate) journal: Arc<dyn Log>,
     /// How long a member that has left may take to come back without having left.
     pub(crate) grace: Duration,
     /// Whether changes are published as events, too.
     pub(crate) has_events: bool,
+    /// Whether updates of subscriptions are published for the older Mercure revision, too.
+    pub(crate) serves_older_mercure_revision: bool,
 }
 
 /// The hooks of a hub, which work until this is dropped or [stopped](Self::stop).
@@ -81,7 +86,8 @@ pub(crate) struct Hooks {
 impl Hooks {
     /// Starts them. The error is a reason for the operator.
     pub(crate) fn start(settings: Vec<HookSettings>, sources: HookSources) -> Result<Self, String> {
-        let HookSources { hub, list, index, journal, grace, has_events } = sources;
+        let HookSources { hub, list, watched, journal, grace, has_events, serves_older_mercure_revision } =
+            sources;
         let mut targets = Vec::new();
         for HookSettings { name, url, kinds, secrets, allow_private, time } in settings {
             let target = WebTarget::new(url, secrets, allow_private, time)
@@ -91,6 +97,10 @@ impl Hooks {
         if has_events {
             targets.push((EVENTS_HOOK.to_owned(), Kind::ALL.to_vec(), Target::Events(hub.clone())));
         }
+        if watched.subscriptions.is_some() {
+            let target = Target::Subscriptions { hub: hub.clone(), serves_older_mercure_revision };
+            targets.push((SUBSCRIPTIONS_HOOK.to_owned(), Kind::SUBSCRIPTIONS.to_vec(), target));
+        }
         let board = Arc::new(Board::new(targets.len()));
         let hooks = targets.into_iter().enumerate().map(|(index, (name, kinds, target))| {
             let (counts, board) = (Counts::default(), Arc::clone(&board));
@@ -99,7 +109,7 @@ impl Hooks {
         let shared = Arc::new(Shared {
             hooks: hooks.collect(),
             list,
-            index,
+            watched,
             journal,
             cluster: hub.shared_cluster(),
             board,

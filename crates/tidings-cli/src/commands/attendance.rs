@@ -4,19 +4,21 @@
 use std::{error::Error as _, sync::Arc, time::Duration};
 
 use tidings::{Error, Hub, HubBuilder, log::Log};
-use tidings_presence::{PresenceIndex, PresenceList};
+use tidings_presence::{PresenceIndex, PresenceList, SubscriptionIndex};
 use tidings_server::Settings;
 
 use crate::{
     config::ServeConfig,
     failure::Failure,
-    hooks::{HookSources, Hooks},
+    hooks::{HookSources, Hooks, Watched},
 };
 
 /// See the module's documentation. Clones are handles to the same.
 #[derive(Clone, Default)]
 pub(super) struct Attendance {
-    present: Option<(PresenceList, Arc<PresenceIndex>)>,
+    list: Option<PresenceList>,
+    presence: Option<Arc<PresenceIndex>>,
+    subscriptions: Option<Arc<SubscriptionIndex>>,
     hooks: Option<Arc<Hooks>>,
 }
 
@@ -27,29 +29,39 @@ impl Attendance {
         config: &ServeConfig,
         journal: Option<Arc<dyn Log>>,
     ) -> Result<(Hub, Self), Failure> {
-        if !config.presence {
+        if !config.presence && !config.mercure_subscriptions {
             return Ok((hub.start().await.map_err(|error| not_started(&error))?, Self::default()));
         }
-        let index = Arc::<PresenceIndex>::default();
-        let noting = Arc::clone(&index);
-        let started = PresenceList::start(hub, move |presence| noting.note(presence)).await;
+        let presence = config.presence.then(Arc::<PresenceIndex>::default);
+        let subscriptions = config.mercure_subscriptions.then(Arc::<SubscriptionIndex>::default);
+        let noting = (presence.clone(), subscriptions.clone());
+        let started = PresenceList::start(hub, move |who| {
+            noting.0.iter().for_each(|index| index.note(who));
+            noting.1.iter().for_each(|index| index.note(who));
+        });
+        let started = started.await;
         let (hub, list) = started.map_err(|error| not_started(&error))?;
         let sources = |journal| HookSources {
             hub: hub.clone(),
             list: list.clone(),
-            index: Arc::clone(&index),
+            watched: Watched {
+                presence: presence.clone().filter(|_| config.presence_events || !config.hooks.is_empty()),
+                subscriptions: subscriptions.clone(),
+            },
             journal,
             grace: Duration::from_secs(config.presence_grace_secs),
             has_events: config.presence_events,
+            serves_older_mercure_revision: config.serves_older_mercure_revision(),
         };
         let hooks = journal.map(|journal| Hooks::start(config.hooks.clone(), sources(journal)));
         let hooks = hooks.transpose().map_err(Failure::runtime)?.map(Arc::new);
-        Ok((hub, Self { present: Some((list, index)), hooks }))
+        Ok((hub, Self { list: Some(list), presence, subscriptions, hooks }))
     }
 
     /// Has the server show it.
     pub(super) fn add_to(&self, settings: &mut Settings) {
-        settings.presence = self.present.as_ref().map(|(_, index)| Arc::clone(index));
+        settings.presence.clone_from(&self.presence);
+        settings.mercure_subscriptions.clone_from(&self.subscriptions);
         settings.components.extend(self.hooks.iter().flat_map(|hooks| hooks.components()));
     }
 
@@ -62,7 +74,7 @@ impl Attendance {
 
     /// Waits until the other hubs know that this one, which is closed, has no subscribers any more.
     pub(super) async fn withdrawn(&self) {
-        if let Some((list, _)) = &self.present {
+        if let Some(list) = &self.list {
             list.withdrawn().await;
         }
     }

@@ -211,6 +211,12 @@ pub(crate) const SETTINGS: &[Setting] = &[
          nothing",
         Is("10"),
     ),
+    flag(
+        "mercure_subscriptions",
+        EVENTS,
+        "Show active subscriptions at the path of the hub and /subscriptions, as the Mercure protocol describes, and publish private events \
+         when one begins or ends; over all hubs of the store, each of which needs this (docs/presence.md)",
+    ),
     flag("charset_utf8", EVENTS, "Add charset=utf-8 to the Content-Type of streams"),
     flag(
         "no_auth",

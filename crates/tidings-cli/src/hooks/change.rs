@@ -1,10 +1,10 @@
-//! What a hook reports: somebody came to a topic, or left it.
+//! What a hook reports: somebody came to a topic or left it, or a subscription began or ended.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tidings::log::{Cursor, Timestamp};
-use tidings_presence::Member;
+use tidings_presence::ActiveSubscription;
 
 /// The name of a change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -17,11 +17,18 @@ pub(crate) enum Kind {
     Left,
     /// A topic has no subscribers any more.
     Vacated,
+    /// A subscription began.
+    Began,
+    /// A subscription ended.
+    Ended,
 }
 
 impl Kind {
-    /// All, in the order in which changes of one moment are reported.
+    /// Those of presence, in the order in which changes of one moment are reported.
     pub(crate) const ALL: [Self; 4] = [Self::Occupied, Self::Joined, Self::Left, Self::Vacated];
+
+    /// Those of active subscriptions.
+    pub(super) const SUBSCRIPTIONS: [Self; 2] = [Self::Began, Self::Ended];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -29,6 +36,8 @@ impl Kind {
             Self::Joined => "presence.joined",
             Self::Left => "presence.left",
             Self::Vacated => "topic.vacated",
+            Self::Began => "subscription.began",
+            Self::Ended => "subscription.ended",
         }
     }
 }
@@ -62,6 +71,15 @@ impl<'de> Deserialize<'de> for Kind {
     }
 }
 
+/// Who may come and leave.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Member {
+    /// The subscribers of a topic, or those of one label.
+    Presence(tidings_presence::Member),
+    /// A subscription.
+    Subscription(ActiveSubscription),
+}
+
 /// A member came or left.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Change {
@@ -71,11 +89,15 @@ pub(super) struct Change {
 
 impl Change {
     pub(super) fn kind(&self) -> Kind {
-        match (&self.member.label, self.is_here) {
-            (None, true) => Kind::Occupied,
-            (Some(_), true) => Kind::Joined,
-            (Some(_), false) => Kind::Left,
-            (None, false) => Kind::Vacated,
+        let has_label = match &self.member {
+            Member::Subscription(_) => return if self.is_here { Kind::Began } else { Kind::Ended },
+            Member::Presence(member) => member.label.is_some(),
+        };
+        match (has_label, self.is_here) {
+            (false, true) => Kind::Occupied,
+            (true, true) => Kind::Joined,
+            (true, false) => Kind::Left,
+            (false, false) => Kind::Vacated,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! journal, so a hub that takes over continues where this one was: at least once, never with a gap.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -11,19 +12,21 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::try_join_all;
 use reqwest::{Client, StatusCode, header::CONTENT_TYPE};
 use tidings::{
-    Error, Hub, NewEvent, Validator,
+    Error, Hub, IdempotencyKey, NewEvent, Validator,
     log::{Clock, Cursor, Log},
 };
 use tidings_net::Backoff;
 use tidings_presence::PRESENCE_SUFFIX;
+use tidings_server::subscription_updates;
 use tokio::time::sleep;
 use url::Url;
 
 use super::{
     board::Board,
-    change::Recorded,
+    change::{Member, Recorded},
     journal::{Record, append},
     message::{Message, Reported, SigningSecret},
 };
@@ -43,6 +46,8 @@ pub(super) enum Target {
     Web(Box<WebTarget>),
     /// Subscribers of the topics that report presence.
     Events(Hub),
+    /// Subscribers of the updates about active subscriptions.
+    Subscriptions { hub: Hub, serves_older_mercure_revision: bool },
 }
 
 /// An application, and how messages for it are sent.
@@ -101,15 +106,40 @@ impl Target {
                 }
                 Ok(())
             }
+            Self::Subscriptions { hub, serves_older_mercure_revision } => {
+                let updates =
+                    changes.iter().map(|change| update(hub, change, *serves_older_mercure_revision));
+                // Together, unless one depends on the order.
+                let mut seen = HashSet::new();
+                if changes.iter().all(|change| seen.insert(&change.change.member)) {
+                    try_join_all(updates).await.map(drop)
+                } else {
+                    for update in updates {
+                        update.await?;
+                    }
+                    Ok(())
+                }
+            }
         }
     }
+}
+
+/// Publishes the updates about a subscription. A repeat within the log's window publishes nothing.
+async fn update(hub: &Hub, change: &Recorded, serves_older_mercure_revision: bool) -> Result<(), String> {
+    let Member::Subscription(subscription) = &change.change.member else { return Ok(()) };
+    let is_active = change.change.is_here;
+    let events =
+        subscription_updates(hub.validator(), subscription, is_active, serves_older_mercure_revision);
+    let key = IdempotencyKey::new(&format!("subscription-{}", change.id));
+    hub.publish_events(events, key).await.map(drop).map_err(|error| error.to_string())
 }
 
 /// Publishes a change as a private event on the topic that reports presence. A repeat within the
 /// log's window publishes nothing.
 async fn publish(hub: &Hub, change: &Recorded) -> Result<(), String> {
-    let topic = format!("{}{PRESENCE_SUFFIX}", change.change.member.topic);
-    let data = serde_json::to_string(&Reported::from(change)).expect("texts serialize");
+    let Member::Presence(member) = &change.change.member else { return Ok(()) };
+    let topic = format!("{}{PRESENCE_SUFFIX}", member.topic);
+    let data = serde_json::to_string(&Reported::of(change)).expect("texts serialize");
     let event = NewEvent::new(topic, data)
         .event_type(change.change.kind().name())
         .private()

@@ -8,14 +8,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tidings::{
-    Matcher, NewEvent, Validator,
+    ConnectionId, Matcher, NewEvent, PatternSyntax, Validator,
     log::{Batch, Cursor, Entry, Epoch, Filter, Grants, Log, Position},
+    matcher_type,
 };
-use tidings_presence::Member;
+use tidings_presence::{ActiveSubscription, SubscriptionKey};
 
-use super::change::Change;
+use super::change::{Change, Member};
 
-/// How much a journal keeps, in bytes: some 50,000 changes. Older ones are dropped.
+/// How much a journal keeps, in bytes: some 50,000 changes. Older ones are dropped. Checkpoints of some
+/// 20,000 active subscriptions fit; of more, a hub that takes over may not know all.
 pub(crate) const JOURNAL_BYTES_MAX: u64 = 16 << 20;
 
 /// The topic of its records.
@@ -27,12 +29,17 @@ const PAGE_BYTES: usize = 256 * 1024;
 /// Members in a part of a checkpoint.
 const PART_MEMBERS_MAX: usize = 100;
 
+/// Bytes of the subscriptions in a part of a checkpoint, after which the next part begins.
+const PART_SUBSCRIPTIONS_BYTES: usize = 64 * 1024;
+
 /// A record, as the journal stores it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
 pub(super) enum Record {
     /// Somebody came or left.
     Change { topic: String, label: Option<String>, here: bool },
+    /// A subscription began or ended.
+    Subscription { subscription: SubscriptionRecord, here: bool },
     /// The hook has received every change up to this position.
     Delivered { hook: String, through: String },
     /// A part of a checkpoint, the parts of which follow each other.
@@ -40,38 +47,101 @@ pub(super) enum Record {
         part: usize,
         parts: usize,
         members: Vec<(String, Option<String>)>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        subscriptions: Vec<SubscriptionRecord>,
         /// In the first part: how far each hook is.
         hooks: BTreeMap<String, String>,
     },
 }
 
+/// A subscription, as the journal stores it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct SubscriptionRecord {
+    connection: String,
+    match_type: String,
+    r#match: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+}
+
+impl SubscriptionRecord {
+    fn of(subscription: &ActiveSubscription) -> Self {
+        let SubscriptionKey { syntax, text, connection } = &subscription.key;
+        Self {
+            connection: connection.to_string(),
+            match_type: matcher_type(*syntax).to_owned(),
+            r#match: text.to_string(),
+            payload: subscription.payload.as_deref().map(str::to_owned),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.connection.len() + self.r#match.len() + self.payload.as_ref().map_or(0, String::len)
+    }
+
+    /// `None` if another version has written it.
+    pub(super) fn member(self) -> Option<Member> {
+        let syntaxes = [None, Some(PatternSyntax::UrlPattern), Some(PatternSyntax::UriTemplate)];
+        let key = SubscriptionKey {
+            syntax: syntaxes.into_iter().find(|syntax| matcher_type(*syntax) == self.match_type)?,
+            text: self.r#match.into(),
+            connection: ConnectionId::parse(&self.connection)?,
+        };
+        Some(Member::Subscription(ActiveSubscription { key, payload: self.payload.map(Into::into) }))
+    }
+}
+
 impl Record {
     pub(super) fn of_change(change: &Change) -> Self {
-        let Member { topic, label } = &change.member;
-        Self::Change {
-            topic: topic.to_string(),
-            label: label.as_deref().map(str::to_owned),
-            here: change.is_here,
+        let here = change.is_here;
+        match &change.member {
+            Member::Presence(member) => {
+                let (topic, label) = pair(member);
+                Self::Change { topic, label, here }
+            }
+            Member::Subscription(subscription) => {
+                Self::Subscription { subscription: SubscriptionRecord::of(subscription), here }
+            }
         }
     }
 
     /// The records of a checkpoint.
     pub(super) fn checkpoint<'a>(
-        members: impl ExactSizeIterator<Item = &'a Member>,
+        members: impl Iterator<Item = &'a Member>,
         hooks: BTreeMap<String, String>,
     ) -> Vec<Self> {
-        let parts = members.len().div_ceil(PART_MEMBERS_MAX).max(1);
-        let pair = |member: &Member| (member.topic.to_string(), member.label.as_deref().map(str::to_owned));
-        let mut members = members.map(pair);
+        let (mut present, mut subscriptions) = (Vec::new(), vec![Vec::new()]);
+        let mut bytes = 0;
+        for member in members {
+            match member {
+                Member::Presence(member) => present.push(pair(member)),
+                Member::Subscription(subscription) => {
+                    let record = SubscriptionRecord::of(subscription);
+                    if bytes >= PART_SUBSCRIPTIONS_BYTES {
+                        subscriptions.push(Vec::new());
+                        bytes = 0;
+                    }
+                    bytes += record.bytes();
+                    subscriptions.last_mut().expect("there is one").push(record);
+                }
+            }
+        }
+        let present =
+            present.chunks(PART_MEMBERS_MAX).map(<[_]>::to_vec).map(|members| (members, Vec::new()));
+        let contents: Vec<_> =
+            subscriptions.into_iter().map(|part| (Vec::new(), part)).chain(present).collect();
+        let parts = contents.len();
         let mut hooks = Some(hooks);
-        let part = |part| Self::Checkpoint {
-            part,
-            parts,
-            members: members.by_ref().take(PART_MEMBERS_MAX).collect(),
-            hooks: hooks.take().unwrap_or_default(),
+        let part = |(part, (members, subscriptions))| {
+            let hooks = hooks.take().unwrap_or_default();
+            Self::Checkpoint { part, parts, members, subscriptions, hooks }
         };
-        (0..parts).map(part).collect()
+        contents.into_iter().enumerate().map(part).collect()
     }
+}
+
+fn pair(member: &tidings_presence::Member) -> (String, Option<String>) {
+    (member.topic.to_string(), member.label.as_deref().map(str::to_owned))
 }
 
 /// The store has lost the end of the journal, or all of it.

@@ -11,19 +11,19 @@ use std::{
 };
 
 use tidings::log::{Cursor, Entry, Position, Timestamp};
-use tidings_presence::Member;
 
 use super::{
-    change::{Change, Kind, Recorded},
-    journal::{JOURNAL_BYTES_MAX, Record, record},
+    change::{Change, Kind, Member, Recorded},
+    journal::{JOURNAL_BYTES_MAX, Record, SubscriptionRecord, record},
 };
 
 /// Changes that wait for one hook. Beyond, the oldest are dropped and counted.
 const PENDING_MAX: usize = 50_000;
 
 /// A checkpoint is due when the journal has grown by so many bytes since the last one, or by four
-/// times the bytes of one.
+/// times the bytes of one, but at most by a quarter of the journal: the last one must stay in it.
 const CHECKPOINT_EVERY_BYTES: u64 = JOURNAL_BYTES_MAX / 16;
+const CHECKPOINT_EVERY_BYTES_MAX: u64 = JOURNAL_BYTES_MAX / 4;
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -76,12 +76,18 @@ impl Ledger {
         match record(entry) {
             None => {}
             Some(Record::Change { topic, label, here }) => {
-                let member = Member { topic: topic.into(), label: label.map(Into::into) };
-                self.change(entry, Change { member, is_here: here });
+                self.change(entry, Change { member: presence((topic, label)), is_here: here });
+            }
+            Some(Record::Subscription { subscription, here }) => {
+                if let Some(member) = subscription.member() {
+                    self.change(entry, Change { member, is_here: here });
+                }
             }
             Some(Record::Delivered { hook, through }) => self.delivered_text(&hook, &through),
-            Some(Record::Checkpoint { part, parts, members, hooks }) => {
-                self.checkpoint_part(part, parts, members, hooks, bytes);
+            Some(Record::Checkpoint { part, parts, members, subscriptions, hooks }) => {
+                let members = members.into_iter().map(presence);
+                let subscriptions = subscriptions.into_iter().filter_map(SubscriptionRecord::member);
+                self.checkpoint_part(part, parts, members.chain(subscriptions), hooks, bytes);
             }
         }
     }
@@ -123,7 +129,7 @@ impl Ledger {
         &mut self,
         part: usize,
         parts: usize,
-        members: Vec<(String, Option<String>)>,
+        members: impl Iterator<Item = Member>,
         hooks: BTreeMap<String, String>,
         bytes: u64,
     ) {
@@ -132,11 +138,7 @@ impl Ledger {
         }
         // The beginning is missing: it has expired, or another hub has written in between.
         let Some(mut read) = self.checkpoint.take().filter(|read| read.parts_read == part) else { return };
-        let member = |(topic, label): (String, Option<String>)| Member {
-            topic: topic.into(),
-            label: label.map(Into::into),
-        };
-        read.members.extend(members.into_iter().map(member));
+        read.members.extend(members);
         read.parts_read += 1;
         read.bytes += bytes;
         if read.parts_read < parts {
@@ -184,7 +186,9 @@ impl Ledger {
 
     /// A checkpoint, if one is due.
     pub(super) fn due_checkpoint(&self) -> Option<Vec<Record>> {
-        let due = CHECKPOINT_EVERY_BYTES.max(self.checkpoint_bytes.saturating_mul(4));
+        let due = CHECKPOINT_EVERY_BYTES
+            .max(self.checkpoint_bytes.saturating_mul(4))
+            .min(CHECKPOINT_EVERY_BYTES_MAX);
         if self.bytes_since_checkpoint < due {
             return None;
         }
@@ -192,6 +196,10 @@ impl Ledger {
             self.queues.iter().filter_map(|queue| Some((queue.name.clone(), queue.through?.to_string())));
         Some(Record::checkpoint(self.present.iter(), hooks.collect()))
     }
+}
+
+fn presence((topic, label): (String, Option<String>)) -> Member {
+    Member::Presence(tidings_presence::Member { topic: topic.into(), label: label.map(Into::into) })
 }
 
 impl Queue {
@@ -216,7 +224,11 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use tidings::log::{Log, MemoryLog};
+    use tidings::{
+        ConnectionId, PatternSyntax,
+        log::{Log, MemoryLog},
+    };
+    use tidings_presence::{ActiveSubscription, SubscriptionKey};
 
     use super::*;
     use crate::hooks::{
@@ -251,7 +263,10 @@ mod tests {
 
         /// What waits: the label, and whether it came.
         fn waiting(&self) -> Vec<(String, bool)> {
-            let label = |change: &Change| change.member.label.as_deref().unwrap_or_default().to_owned();
+            let label = |change: &Change| match &change.member {
+                Member::Presence(member) => member.label.as_deref().unwrap_or_default().to_owned(),
+                Member::Subscription(subscription) => subscription.key.text.to_string(),
+            };
             let pending = self.ledger.pending(0, usize::MAX);
             pending.iter().map(|recorded| (label(&recorded.change), recorded.change.is_here)).collect()
         }
@@ -347,6 +362,34 @@ mod tests {
         assert!(other.ledger.due_checkpoint().is_none());
         let end = other.journal.end().unwrap();
         assert_eq!(other.ledger.begin_new_hooks(end), [""; 0], "the checkpoint says how far it is");
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_contains_subscriptions_with_their_payloads() {
+        let log = log();
+        let mut one = Hub::new(&log).await;
+        let subscription = |number: u8| {
+            let key = SubscriptionKey {
+                syntax: Some(PatternSyntax::UriTemplate),
+                text: format!("{number:0>4000}{{id}}").into(),
+                connection: ConnectionId::from_random([number; 16]),
+            };
+            let payload = Some(format!("\"{}\"", "x".repeat(4_000)).into());
+            Change { member: Member::Subscription(ActiveSubscription { key, payload }), is_here: true }
+        };
+        let records: Vec<_> = (0..150).map(|number| Record::of_change(&subscription(number))).collect();
+        one.append(&records).await;
+        one.append(&records[..2]).await;
+        one.append(&[change("ann", true)]).await;
+        assert_eq!(one.ledger.present().len(), 151, "what is recorded already counts for nothing");
+        let checkpoint = one.ledger.due_checkpoint().expect("a megabyte was written");
+        let mut other = Hub::new(&self::log()).await;
+        other.append(&checkpoint).await;
+        assert_eq!(other.ledger.present(), one.ledger.present());
+        assert!(checkpoint.len() > 10, "its parts are of a bounded size");
+        let Change { member, .. } = subscription(7);
+        other.append(&[Record::of_change(&Change { member: member.clone(), is_here: false })]).await;
+        assert!(!other.ledger.present().contains(&member));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 
-use super::change::{Kind, Recorded};
+use super::change::{Kind, Member, Recorded};
 
 /// What a secret begins with (Standard Webhooks, "Signature scheme").
 const PREFIX: &str = "whsec_";
@@ -83,16 +83,17 @@ pub(super) struct Reported<'a> {
     time: String,
 }
 
-impl<'a> From<&'a Recorded> for Reported<'a> {
-    fn from(recorded: &'a Recorded) -> Self {
-        let member = &recorded.change.member;
-        Self {
+impl<'a> Reported<'a> {
+    /// `None` for a change of something else than presence.
+    pub(super) fn of(recorded: &'a Recorded) -> Option<Self> {
+        let Member::Presence(member) = &recorded.change.member else { return None };
+        Some(Self {
             id: &recorded.id,
             kind: recorded.change.kind(),
             topic: &member.topic,
             label: member.label.as_deref(),
             time: recorded.time_text(),
-        }
+        })
     }
 }
 
@@ -103,7 +104,7 @@ impl Message {
         let payload = Payload {
             kind: "presence.changed",
             timestamp: first.time_text(),
-            data: Data { events: changes.iter().map(|change| Reported::from(&**change)).collect() },
+            data: Data { events: changes.iter().filter_map(|change| Reported::of(change)).collect() },
         };
         Self {
             // The signed text separates its parts with dots.
@@ -127,18 +128,17 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use tidings::log::{Cursor, Epoch, Position, Timestamp};
-    use tidings_presence::Member;
 
     use super::*;
     use crate::hooks::change::Change;
 
     fn recorded(label: Option<&str>) -> Arc<Recorded> {
-        let member = Member { topic: "chat".into(), label: label.map(Into::into) };
+        let member = tidings_presence::Member { topic: "chat".into(), label: label.map(Into::into) };
         Arc::new(Recorded {
             cursor: Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL },
             id: "e.1".to_owned(),
             time: Timestamp::from_millis(1_700_000_000_500),
-            change: Change { member, is_here: true },
+            change: Change { member: Member::Presence(member), is_here: true },
         })
     }
 

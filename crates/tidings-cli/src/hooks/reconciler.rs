@@ -1,5 +1,6 @@
-//! Which changes are due: the difference between who is present and who is recorded as present,
-//! those who left only after a grace.
+//! Which changes are due: the difference between who is present and who is recorded as present.
+//! Those who left are due only after a grace, and subscriptions that ended at once: each has a
+//! connection of its own, which does not come back.
 //!
 //! This module has no clock: time is an argument.
 
@@ -8,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tidings_presence::Member;
 use tokio::time::Instant;
 
-use super::change::Change;
+use super::change::{Change, Member};
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Reconciler {
         now: Instant,
     ) -> Vec<Change> {
         let mut due = Vec::new();
-        let grace = self.grace;
+        let grace = |member: &Member| grace_of(member, self.grace);
         self.unsettled.retain(|member, since| {
             let is_here = is_present(member);
             if is_here == recorded.contains(member) {
@@ -51,7 +51,7 @@ impl Reconciler {
             if !is_here && !is_current {
                 *since = now;
             }
-            if is_here || (is_current && now >= *since + grace) {
+            if is_here || (is_current && now >= *since + grace(member)) {
                 due.push(Change { member: member.clone(), is_here });
             }
             true
@@ -62,19 +62,29 @@ impl Reconciler {
 
     /// When the next one may have left for good.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.unsettled.values().min().map(|since| *since + self.grace)
+        self.unsettled.iter().map(|(member, since)| *since + grace_of(member, self.grace)).min()
+    }
+}
+
+fn grace_of(member: &Member, grace: Duration) -> Duration {
+    match member {
+        Member::Presence(_) => grace,
+        Member::Subscription(_) => Duration::ZERO,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tidings::ConnectionId;
+    use tidings_presence::{ActiveSubscription, SubscriptionKey};
+
     use super::*;
     use crate::hooks::change::Kind::{self, Joined, Left, Occupied, Vacated};
 
     const GRACE: Duration = Duration::from_secs(10);
 
     fn member(label: Option<&str>) -> Member {
-        Member { topic: "chat".into(), label: label.map(Into::into) }
+        Member::Presence(tidings_presence::Member { topic: "chat".into(), label: label.map(Into::into) })
     }
 
     /// A topic to which `ann` comes, and from which she leaves.
@@ -164,6 +174,20 @@ mod tests {
         assert_eq!(topic.due(20, false), []);
         assert_eq!(topic.due(29, true), []);
         assert_eq!(topic.due(30, true), [Left, Vacated]);
+    }
+
+    #[test]
+    fn a_subscription_that_ended_is_due_at_once() {
+        let start = Instant::now();
+        let connection = ConnectionId::from_random([1; 16]);
+        let key = SubscriptionKey { syntax: None, text: "chat".into(), connection };
+        let subscription = Member::Subscription(ActiveSubscription { key, payload: None });
+        let recorded = HashSet::from([subscription.clone()]);
+        let mut reconciler = Reconciler::new(GRACE, [subscription], start);
+        assert_eq!(reconciler.due(|_| false, &recorded, false, start), [], "it may be at another hub");
+        assert_eq!(reconciler.next_due(), Some(start));
+        let due = reconciler.due(|_| false, &recorded, true, start);
+        assert_eq!(due.iter().map(Change::kind).collect::<Vec<_>>(), [Kind::Ended]);
     }
 
     #[test]

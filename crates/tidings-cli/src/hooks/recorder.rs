@@ -1,9 +1,9 @@
 //! Records who comes and leaves, and has it delivered: at the one hub of a cluster that has the lease.
 //!
 //! ```text
-//! subscribers of all hubs ─► PresenceIndex ─► Reconciler ─► Journal ─► Ledger ─► deliveries
-//!                                                ▲                       │
-//!                                                └── who is recorded ────┘
+//! subscribers of all hubs ─► Watched ─► Reconciler ─► Journal ─► Ledger ─► deliveries
+//!                                          ▲                       │
+//!                                          └── who is recorded ────┘
 //! ```
 //!
 //! The lease decides who works, and not what is right: the journal does (`ledger.rs`).
@@ -68,7 +68,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         shared.set_lease(Some(held.lease.clone()));
         let Err(ended) = lead(&shared, &mut held).await;
         shared.set_lease(None);
-        shared.index.unfollow();
+        shared.watched.unfollow();
         shared.board.replace(None);
         match ended {
             Ended::LeaseLost => {
@@ -128,8 +128,8 @@ async fn lead(shared: &Arc<Shared>, held: &mut Held) -> Result<Infallible, Ended
     if let Some(end) = journal.end() {
         begin_new_hooks(&journal, &mut ledger, end).await?;
     }
-    let mut members: HashSet<_> = shared.index.follow();
-    members.extend(ledger.present().iter().cloned());
+    let mut members: HashSet<_> = shared.watched.follow();
+    members.extend(ledger.present().iter().filter(|member| shared.watched.covers(member)).cloned());
     let mut reconciler = Reconciler::new(shared.grace, members, Instant::now());
     shared.board.replace(Some(ledger));
     // Dropped, and so aborted, when this hub stops to lead.
@@ -152,7 +152,7 @@ async fn lead(shared: &Arc<Shared>, held: &mut Held) -> Result<Infallible, Ended
         let next = held.renewed_at + RENEWED_EVERY;
         let next = reconciler.next_due().map_or(next, |due| due.min(next));
         tokio::select! {
-            () = shared.index.changed() => {}
+            () = shared.watched.changed() => {}
             () = sleep_until(next) => {}
         }
     }
@@ -171,9 +171,9 @@ async fn begin_new_hooks(journal: &Journal, ledger: &mut Ledger, end: Cursor) ->
 async fn record(shared: &Shared, journal: &mut Journal, reconciler: &mut Reconciler) -> Result<(), String> {
     let now = Instant::now();
     let is_current = shared.list.is_current();
-    reconciler.note(shared.index.take_changed(), now);
+    reconciler.note(shared.watched.take_changed(), now);
     let due = shared.board.with(|ledger| {
-        reconciler.due(|member| shared.index.is_present(member), ledger.present(), is_current, now)
+        reconciler.due(|member| shared.watched.is_present(member), ledger.present(), is_current, now)
     });
     for changes in due.unwrap_or_default().chunks(APPENDED_MAX) {
         journal.append(&changes.iter().map(Record::of_change).collect::<Vec<_>>()).await?;

@@ -9,13 +9,14 @@ use tidings::log::{
     Clock, Log,
     cluster::{Cluster, Lease},
 };
-use tidings_presence::{PresenceIndex, PresenceList};
+use tidings_presence::PresenceList;
 use tidings_server::{Component, Figure};
 
 use super::{
     board::Board,
     change::Kind,
     delivery::{Counts, Target},
+    watched::Watched,
 };
 
 /// What the tasks share.
@@ -23,7 +24,7 @@ use super::{
 pub(super) struct Shared {
     pub(super) hooks: Vec<Arc<Hook>>,
     pub(super) list: PresenceList,
-    pub(super) index: Arc<PresenceIndex>,
+    pub(super) watched: Watched,
     pub(super) journal: Arc<dyn Log>,
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) board: Arc<Board>,

@@ -46,7 +46,7 @@ pub(crate) async fn metadata(State(app): State<App>, headers: HeaderMap) -> Resu
         bearer_methods_supported: ["header"],
         mercure_cookie: protected.cookie,
         mercure_matcher_types_supported: ["exact", "urlpattern"],
-        mercure_subscriptions: false,
+        mercure_subscriptions: app.settings.mercure_subscriptions.is_some(),
     };
     // Which identifier it is depends on the host, which is a part of the URL for every cache.
     Ok(Json(document).into_response())
