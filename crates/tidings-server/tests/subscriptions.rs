@@ -116,6 +116,14 @@ async fn a_collection_contains_each_matcher_of_each_subscriber_with_its_payload(
     }
 }
 
+/// Number 44: a client learns from the metadata that there are active subscriptions.
+#[tokio::test]
+async fn the_metadata_says_that_active_subscriptions_can_be_read() {
+    let metadata = "/.well-known/oauth-protected-resource/.well-known/mercure";
+    let document = both().await.get(metadata).answer().await.ok().json();
+    assert_eq!(document["mercure_subscriptions"], true);
+}
+
 /// Number 40: two connections of one user are two subscribers, and a stream that ended is none.
 #[tokio::test]
 async fn each_connection_is_a_subscriber_of_its_own_until_it_ends() {
