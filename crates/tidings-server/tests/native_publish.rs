@@ -307,7 +307,7 @@ async fn a_refused_method_lists_the_allowed_ones() {
         (Method::PUT, "/stream?topic=chat", "GET,HEAD,POST,QUERY"),
         (Method::GET, "/revoke", "POST"),
         (Method::GET, "/topics", "POST"),
-        (Method::DELETE, support::HUB, "GET,HEAD,POST"),
+        (Method::DELETE, support::HUB, "GET,HEAD,POST,QUERY"),
         (Method::POST, "/", "GET,HEAD"),
     ] {
         let answer = api.ask(method, target).answer().await;
