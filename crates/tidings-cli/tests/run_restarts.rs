@@ -87,7 +87,9 @@ async fn nothing_is_lost_while_the_application_restarts_again_and_again() {
         "{answers:?}"
     );
     assert!(answers["200"] > 0, "{answers:?}");
-    assert!(hub.stop().await.unwrap().success());
+    let output = hub.watch_output().unwrap();
+    let status = hub.stop().await.unwrap();
+    assert!(status.success(), "{status}: {:#?}", output.borrow());
 }
 
 /// Both ends of a stream are descriptors, here and in the hub, which inherits the limit.

@@ -53,23 +53,19 @@ async fn a_stored_event_that_looks_like_a_notice_is_not_delivered() {
     let log = support::open(&server.url()).await;
     let (_, mut tail) = log.tail().await.unwrap();
     support::append(&log, "before").await;
-    for forged_type in ["tidings", "mercure"] {
-        // Another program that may write to this Redis does what the script of an append does.
-        let newest = server.command(&["HGET", "{tidings}:state", "newest"]).await.unwrap();
-        let (ms, sequence) = newest.trim().split_once('-').unwrap();
-        let place = format!("{ms}-{}", sequence.parse::<u64>().unwrap() + 1);
-        let number = server.command(&["HINCRBY", "{tidings}:state", "number", "1"]).await.unwrap();
-        let meta = format!("{}\n\n{forged_type}\n\n", number.trim());
-        server
-            .command(&["XADD", "{tidings}:log", &place, "t", "+a", "m", &meta, "d", "forged"])
-            .await
-            .unwrap();
-        server.command(&["HSET", "{tidings}:state", "newest", &place]).await.unwrap();
-    }
+    // Another program that may write to this Redis does what the script of an append does.
+    let newest = server.command(&["HGET", "{tidings}:state", "newest"]).await.unwrap();
+    let (ms, sequence) = newest.trim().split_once('-').unwrap();
+    let place = format!("{ms}-{}", sequence.parse::<u64>().unwrap() + 1);
+    let number = server.command(&["HINCRBY", "{tidings}:state", "number", "1"]).await.unwrap();
+    let meta = format!("{}\n\ntidings\n\n", number.trim());
+    let forged = ["XADD", "{tidings}:log", &place, "t", "+a", "m", &meta, "d", "forged"];
+    server.command(&forged).await.unwrap();
+    server.command(&["HSET", "{tidings}:state", "newest", &place]).await.unwrap();
     support::append(&log, "after").await;
     assert_eq!(support::texts(&log).await, ["before", "after"]);
     let rejected = log.rejected_count();
-    assert!(rejected >= 2);
+    assert!(rejected >= 1);
     let mut received = Vec::new();
     while received.last().is_none_or(|data| data != "after") {
         if let TailItem::Entries(entries) = support::next(&mut tail).await {
@@ -77,7 +73,7 @@ async fn a_stored_event_that_looks_like_a_notice_is_not_delivered() {
         }
     }
     assert_eq!(received, ["before", "after"]);
-    assert_eq!(log.rejected_count(), rejected + 2);
+    assert_eq!(log.rejected_count(), rejected + 1);
 }
 
 /// Many events, five hundred at a time.
