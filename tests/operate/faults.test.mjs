@@ -19,6 +19,7 @@ import { read } from '../lib/document.mjs';
 
 const DASHBOARD = JSON.parse(read('deploy/grafana/tidings.json'));
 const KEY = 'tk_a-key-that-may-do-everything';
+const HOOK_SECRET = `whsec_${Buffer.alloc(32, 7).toString('base64')}`;
 /** The interval of publications, requests and bad requests: far above the thresholds of alerts, and little work. */
 const PACE_MS = 50;
 /** Longer than the longest `for` of an alert, at the pace of the test. */
@@ -87,7 +88,11 @@ async function application(t) {
 async function healthyHub(t) {
   const bridged = await Redis.start(t);
   const store = join(await folder(t), 'events');
-  const flags = ['--store', store, '--upstream', await application(t), '--bridge', `${bridged.url}?channels=news`];
+  const upstream = await application(t);
+  const config = join(await folder(t), 'tidings.toml');
+  const hook = [`url = "${upstream}/hook"`, `secret = "${HOOK_SECRET}"`, 'allow_http = true', 'allow_private = true'];
+  writeFileSync(config, ['[[hook]]', ...hook, ''].join('\n'));
+  const flags = ['--config', config, '--store', store, '--upstream', upstream, '--bridge', `${bridged.url}?channels=news`];
   const hub = await Monitored.start(t, flags);
   await Promise.all([1, 2, 3].map(() => Stream.open(t, `${hub.origin}/stream?topic=news`)));
   repeatedly(t, async () => {
