@@ -11,14 +11,13 @@
 //! page      version (1), members
 //! member    connection (16), 0 or 1 and a text (the label), how many payloads (2), payloads (texts),
 //!           how many matchers (2), matchers
-//! matcher   0 (a topic), 1 (a URL Pattern) or 2 (a URI Template), which of the payloads, from 1,
-//!           or 0 (2), text
+//! matcher   place in `MATCHER_SYNTAXES` (1), which of the payloads, from 1, or 0 (2), text
 //! text      bytes (2), UTF-8
 //! ```
 
 use std::sync::Arc;
 
-use tidings::{ConnectionId, PatternSyntax, Presence, PresenceMatcher};
+use tidings::{ConnectionId, MATCHER_SYNTAXES, Presence, PresenceMatcher};
 
 /// The prefix of every key of this module.
 pub(crate) const PREFIX: &str = "presence/";
@@ -27,9 +26,6 @@ pub(crate) const MARKS: &str = "presence/hub/";
 const PAGES: &str = "presence/page/";
 
 const VERSION: u8 = 2;
-/// How a matcher is read, in the order of the numbers that stand for it.
-const SYNTAXES: [Option<PatternSyntax>; 3] =
-    [None, Some(PatternSyntax::UrlPattern), Some(PatternSyntax::UriTemplate)];
 /// How much of a label other hubs receive.
 const LABEL_BYTES_MAX: usize = 1_024;
 /// How many bytes of a subscriber's matchers other hubs receive. Two of the largest fit.
@@ -90,7 +86,7 @@ pub(crate) fn encode_page<'a>(members: impl IntoIterator<Item = &'a Presence>) -
         let reported = reported_matchers(member);
         put_length(&mut bytes, reported.len());
         for matcher in reported {
-            let syntax = SYNTAXES.iter().position(|syntax| *syntax == matcher.syntax);
+            let syntax = MATCHER_SYNTAXES.iter().position(|syntax| *syntax == matcher.syntax);
             bytes.push(syntax.and_then(|place| u8::try_from(place).ok()).expect("it is one of three"));
             let payload = payloads.iter().position(|payload| matcher.payload.as_ref() == Some(payload));
             put_length(&mut bytes, payload.map_or(0, |place| place + 1));
@@ -172,7 +168,7 @@ pub(crate) fn decode_page(value: &[u8]) -> Option<Vec<Presence>> {
         let mut matchers = Vec::new();
         for _ in 0..take_length(&mut rest)? {
             let [syntax] = *take(&mut rest)?;
-            let syntax = *SYNTAXES.get(usize::from(syntax))?;
+            let syntax = *MATCHER_SYNTAXES.get(usize::from(syntax))?;
             let payload = match take_length(&mut rest)?.checked_sub(1) {
                 Some(place) => Some(Arc::clone(payloads.get(place)?)),
                 None => None,
@@ -215,6 +211,8 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use tidings::PatternSyntax;
+
     use super::*;
 
     pub(crate) fn member(number: u8, label: Option<&str>, topics: &[&str]) -> Presence {

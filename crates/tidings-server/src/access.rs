@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::{
     Client, ClientAddress, Keyless, ListenerRole, origin::Origins, problem::Problem,
-    subscription_paths::is_subscriptions_path,
+    subscription_paths::is_hub_or_subscriptions,
 };
 
 /// How long a request waits for the keys of the issuer of its token. Then it is refused.
@@ -201,11 +201,6 @@ impl Authorizer {
             }
         }
     }
-}
-
-/// Whether a path is that of the Mercure API, or of its subscriptions.
-fn is_hub_or_subscriptions(hub: &str, path: &str) -> bool {
-    path == hub || is_subscriptions_path(hub, path)
 }
 
 fn is_of_operators(parts: &Parts) -> bool {

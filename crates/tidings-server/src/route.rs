@@ -8,7 +8,7 @@ use crate::{
     app::App,
     metadata_path::is_metadata_path,
     pages::{SCRIPT_PATH, STYLESHEET_PATH, client},
-    subscription_paths::is_subscriptions_path,
+    subscription_paths::is_hub_or_subscriptions,
     upstream,
 };
 
@@ -48,8 +48,7 @@ impl Route {
             return Self::Authorize;
         }
         let hub_path = app.hub.validator().hub_url().path();
-        let is_below = is_metadata_path(hub_path, path) || is_subscriptions_path(hub_path, path);
-        if path == hub_path || is_below {
+        if is_hub_or_subscriptions(hub_path, path) || is_metadata_path(hub_path, path) {
             return Self::Mercure;
         }
         let fixed = PATHS.iter().chain(&[STYLESHEET_PATH, SCRIPT_PATH]).find(|fixed| **fixed == path);

@@ -4,15 +4,11 @@
 //! `/subscriptions/{topic}/{subscriber}`.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use tidings::{ConnectionId, PatternSyntax, matcher_type};
+use tidings::{ConnectionId, PatternSyntax, matcher_syntax, matcher_type};
 use tidings_presence::SubscriptionKey;
 
 /// RFC 6570, section 3.2.2: all but unreserved characters are encoded.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-/// The kinds of matchers, in the order in which subscriptions are listed.
-pub(crate) const SYNTAXES: [Option<PatternSyntax>; 3] =
-    [None, Some(PatternSyntax::UrlPattern), Some(PatternSyntax::UriTemplate)];
 
 /// What a path below that of the hub is about.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,8 +30,13 @@ pub(crate) fn subscriptions_path(hub: &str) -> String {
     format!("{}/subscriptions", hub.trim_end_matches('/'))
 }
 
+/// Whether a path is that of the Mercure API, or of its subscriptions.
+pub(crate) fn is_hub_or_subscriptions(hub: &str, path: &str) -> bool {
+    path == hub || is_subscriptions_path(hub, path)
+}
+
 /// Whether a path is that of all subscriptions, or below it.
-pub(crate) fn is_subscriptions_path(hub: &str, path: &str) -> bool {
+fn is_subscriptions_path(hub: &str, path: &str) -> bool {
     let below =
         path.strip_prefix(hub.trim_end_matches('/')).and_then(|rest| rest.strip_prefix("/subscriptions"));
     below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -86,10 +87,9 @@ impl Subscriptions {
         }
         let segments = rest.strip_prefix('/')?.split('/');
         let segments: Vec<_> = segments.map(decoded).collect::<Option<_>>()?;
-        let syntax = |kind: &str| SYNTAXES.into_iter().find(|syntax| matcher_type(*syntax) == kind);
         match &segments[..] {
             [text] if older => Some(Self::OfText(text.clone())),
-            [first, second] => match syntax(first) {
+            [first, second] => match matcher_syntax(first) {
                 Some(syntax) if !(older && prefers_older) => {
                     Some(Self::OfMatcher { syntax, text: second.clone() })
                 }
@@ -97,7 +97,7 @@ impl Subscriptions {
                 _ => None,
             },
             [kind, text, name] => Some(Self::One(SubscriptionKey {
-                syntax: syntax(kind)?,
+                syntax: matcher_syntax(kind)?,
                 text: text.as_str().into(),
                 connection: connection(name)?,
             })),
@@ -133,6 +133,8 @@ fn decoded(segment: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tidings::MATCHER_SYNTAXES;
+
     use super::*;
 
     const HUB: &str = "/.well-known/mercure";
@@ -152,7 +154,7 @@ mod tests {
         let subscriber = "urn%3Auuid%3Aabababab-abab-abab-abab-abababababab";
         let encoded = "https%3A%2F%2Fexample.com%2F100%2525%2F%7Bid%7D%3Fa%3D%C3%BC%2Fb";
         assert_eq!(path, format!("{HUB}/subscriptions/urlpattern/{encoded}/{subscriber}"));
-        for syntax in SYNTAXES {
+        for syntax in MATCHER_SYNTAXES {
             let key = key(syntax, text);
             let one = Subscriptions::One(key.clone());
             assert_eq!(Subscriptions::parse(HUB, &path_of(HUB, &key), false, false), Some(one.clone()));

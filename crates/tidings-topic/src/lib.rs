@@ -31,7 +31,7 @@ pub use cursor::{Cursor, ParseCursorError};
 pub use event::{ConnectionId, Event, EventId, EventType, NewEvent, Topic};
 pub use glob::{Glob, ParseTopicGlobError, TopicGlob};
 pub use grants::{Filter, Grants};
-pub use matcher::{Matcher, matcher_type};
+pub use matcher::{MATCHER_SYNTAXES, Matcher, matcher_syntax, matcher_type};
 pub use pattern::{Pattern, PatternSyntax};
 pub use pattern_index::{PatternIndex, PatternLimits, PatternsFull};
 pub use position::{Epoch, Position};

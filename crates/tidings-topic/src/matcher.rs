@@ -63,6 +63,16 @@ impl Matcher {
     }
 }
 
+/// How the text of a matcher may be read; `None` is that of a topic. Hubs exchange places in this
+/// list, so a new one comes last.
+pub const MATCHER_SYNTAXES: [Option<PatternSyntax>; 3] =
+    [None, Some(PatternSyntax::UrlPattern), Some(PatternSyntax::UriTemplate)];
+
+/// How the text of a matcher of this type is read; the reverse of [`matcher_type`].
+pub fn matcher_syntax(type_name: &str) -> Option<Option<PatternSyntax>> {
+    MATCHER_SYNTAXES.into_iter().find(|syntax| matcher_type(*syntax) == type_name)
+}
+
 /// The type of a matcher whose text is read so; see [`Matcher::type_name`].
 pub fn matcher_type(syntax: Option<PatternSyntax>) -> &'static str {
     match syntax {

@@ -148,8 +148,8 @@ pub use subscriber::{
 pub use tidings_log::{IdempotencyKey, Unavailable};
 #[doc(hidden)]
 pub use tidings_topic::{
-    Filter, Grants, Matcher, Pattern, PatternIndex, PatternLimits, PatternsFull, PrivateTopics, TopicGlob,
-    Validator, matcher_type,
+    Filter, Grants, MATCHER_SYNTAXES, Matcher, Pattern, PatternIndex, PatternLimits, PatternsFull,
+    PrivateTopics, TopicGlob, Validator, matcher_syntax, matcher_type,
 };
 
 #[cfg(target_os = "linux")]

@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tidings::{
-    ConnectionId, Matcher, NewEvent, PatternSyntax, Validator,
+    ConnectionId, Matcher, NewEvent, Validator,
     log::{Batch, Cursor, Entry, Epoch, Filter, Grants, Log, Position},
-    matcher_type,
+    matcher_syntax, matcher_type,
 };
 use tidings_presence::{ActiveSubscription, SubscriptionKey};
 
@@ -81,9 +81,8 @@ impl SubscriptionRecord {
 
     /// `None` if another version has written it.
     pub(super) fn member(self) -> Option<Member> {
-        let syntaxes = [None, Some(PatternSyntax::UrlPattern), Some(PatternSyntax::UriTemplate)];
         let key = SubscriptionKey {
-            syntax: syntaxes.into_iter().find(|syntax| matcher_type(*syntax) == self.match_type)?,
+            syntax: matcher_syntax(&self.match_type)?,
             text: self.r#match.into(),
             connection: ConnectionId::parse(&self.connection)?,
         };

@@ -18,7 +18,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use tidings::{Filter, Grants, Matcher, Since, Subscribe, Topic, Until, log::Cursor, log::Position};
+use tidings::{
+    Filter, Grants, MATCHER_SYNTAXES, Matcher, Since, Subscribe, Topic, Until, log::Cursor, log::Position,
+};
 use tidings_auth::{Access, private_topic};
 use tidings_presence::{ActiveSubscription, SubscriptionIndex, SubscriptionKey};
 
@@ -31,7 +33,7 @@ use crate::{
     problem::{Problem, excerpt},
     query::Parameters,
     streams::vary_accept,
-    subscription_paths::{SYNTAXES, Subscriptions, encoded, path_of},
+    subscription_paths::{Subscriptions, encoded, path_of},
 };
 
 /// Most subscriptions of a response, which names the rest by a link.
@@ -117,7 +119,7 @@ impl Listing<'_> {
             Subscriptions::OneOfText { text, connection } => {
                 let key =
                     |syntax| SubscriptionKey { syntax, text: text.as_str().into(), connection: *connection };
-                let mut all = SYNTAXES.into_iter().filter_map(|syntax| self.index.get(&key(syntax)));
+                let mut all = MATCHER_SYNTAXES.into_iter().filter_map(|syntax| self.index.get(&key(syntax)));
                 (self.one(all.next())?, None)
             }
             several => {
@@ -168,7 +170,7 @@ impl Listing<'_> {
             Subscriptions::OfMatcher { syntax, text } => self.index.of_matcher(*syntax, text, after, max + 1),
             Subscriptions::OfText(text) => {
                 let of = |syntax| self.index.of_matcher(syntax, text, after, max + 1);
-                SYNTAXES.into_iter().flat_map(of).collect()
+                MATCHER_SYNTAXES.into_iter().flat_map(of).collect()
             }
             _ => self.index.list(after, max + 1),
         };

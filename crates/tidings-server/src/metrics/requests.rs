@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::{metadata_path::is_metadata_path, pages::client, subscription_paths::is_subscriptions_path};
+use crate::{metadata_path::is_metadata_path, pages::client, subscription_paths::is_hub_or_subscriptions};
 
 labels! {
     /// What a request is addressed to.
@@ -62,7 +62,7 @@ impl Route {
             return Self::Topic;
         }
         match path {
-            _ if path == hub_path || is_subscriptions_path(hub_path, path) => Self::Mercure,
+            _ if is_hub_or_subscriptions(hub_path, path) => Self::Mercure,
             "/" => Self::Index,
             "/stream" => Self::Stream,
             "/topics" => Self::Topics,
