@@ -17,13 +17,14 @@ mod issued;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use tidings::log::parts::lock;
 use tidings_net::{Backoff, Spread};
 use tidings_server::{
     CertificateFiles, Certificates, ChallengeCertificate, Component, Figure, HttpChallenges, Settings, Tls,
@@ -134,7 +135,7 @@ impl Acme {
     pub(crate) fn start(&self) {
         if let Some(keeper) = &self.0 {
             let task = tokio::spawn(Arc::clone(keeper).keep_valid());
-            *keeper.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+            *lock(&keeper.task) = Some(task);
         }
     }
 
@@ -148,7 +149,7 @@ impl Acme {
     /// Obtains nothing any more.
     pub(crate) fn stop(&self) {
         let Some(keeper) = &self.0 else { return };
-        if let Some(task) = keeper.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(task) = lock(&keeper.task).take() {
             task.abort();
         }
         keeper.answer_none();
@@ -265,12 +266,12 @@ impl Keeper {
         let files = CertificateFiles { certificate: file.clone(), key: file };
         let certificates = Certificates::read(&[files]).map_err(|error| error.to_string())?;
         self.tls.replace_obtained(certificates);
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = Some(Served { issued, text });
+        *lock(&self.served) = Some(Served { issued, text });
         Ok(true)
     }
 
     fn served(&self) -> Option<Served> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.served).clone()
     }
 
     /// Answers the authority from now on.

@@ -22,11 +22,14 @@ mod shared;
 mod watched;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use tidings::{Hub, log::Log};
+use tidings::{
+    Hub,
+    log::{Log, parts::lock},
+};
 use tidings_presence::PresenceList;
 use tidings_server::Component;
 use tokio::{task::JoinHandle, time::timeout};
@@ -95,7 +98,7 @@ impl Hooks {
             targets.push((name, kinds, Target::Web(Box::new(target))));
         }
         if has_events {
-            targets.push((EVENTS_HOOK.to_owned(), Kind::ALL.to_vec(), Target::Events(hub.clone())));
+            targets.push((EVENTS_HOOK.to_owned(), Kind::PRESENCE.to_vec(), Target::Events(hub.clone())));
         }
         if watched.subscriptions.is_some() {
             let target = Target::Subscriptions { hub: hub.clone(), serves_older_mercure_revision };
@@ -137,7 +140,7 @@ impl Hooks {
     /// Stops all of them, so that another hub can take over.
     pub(crate) async fn stop(&self) {
         self.working.abort();
-        let lease = self.shared.lease.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lease = lock(&self.shared.lease).take();
         if let Some(lease) = lease {
             let released = timeout(RELEASE_TIME_MAX, self.shared.cluster.release(&lease)).await;
             if !matches!(released, Ok(Ok(()))) {

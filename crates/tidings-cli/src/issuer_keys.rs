@@ -16,12 +16,13 @@ mod download;
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use tidings::log::parts::lock;
 use tidings_auth::{Authenticator, Fetching, JwksUrl, RemoteKeys};
 use tidings_net::{Backoff, Spread};
 use tidings_server::{Component, Figure};
@@ -80,7 +81,7 @@ impl KeyFetchers {
             Task { keys, handle }
         });
         let tasks = tasks.collect();
-        *self.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        *lock(&self.tasks) = tasks;
     }
 }
 
@@ -105,7 +106,7 @@ impl Component for KeyFetchers {
     }
 
     fn figures(&self) -> Vec<Figure> {
-        let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let tasks = lock(&self.tasks);
         let missing = tasks.iter().filter(|task| task.keys.count() == 0).count();
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         vec![

@@ -64,11 +64,11 @@ struct HookFields {
 }
 
 fn all() -> Vec<Kind> {
-    Kind::ALL.to_vec()
+    Kind::PRESENCE.to_vec()
 }
 
 fn is_all(kinds: &[Kind]) -> bool {
-    kinds == Kind::ALL
+    kinds == Kind::PRESENCE
 }
 
 impl HookTables {
@@ -144,7 +144,7 @@ impl HookFields {
         if self.events.is_empty() {
             return Err(format!(
                 "events: the list is empty: name some of `{}`, or leave it out for all",
-                Kind::ALL.map(Kind::name).join("`, `")
+                Kind::PRESENCE.map(Kind::name).join("`, `")
             ));
         }
         let secrets: Result<Vec<SigningSecret>, _> = secrets.split_whitespace().map(str::parse).collect();
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_hook_reports_everything_unless_it_says_what() {
         let hooks = settings("[[hook]]\nurl = \"https://app.example/hook\"\nSECRET").unwrap();
-        assert_eq!((hooks[0].name.as_str(), hooks[0].kinds.as_slice()), ("app.example", &Kind::ALL[..]));
+        assert_eq!((hooks[0].name.as_str(), hooks[0].kinds.as_slice()), ("app.example", &Kind::PRESENCE[..]));
         assert_eq!((hooks[0].time, hooks[0].allow_private), (Duration::from_secs(10), false));
         let lines = "[[hook]]\nurl = \"http://127.0.0.1/\"\nname = \"mine\"\nevents = [\"presence.left\"]\n\
                      allow_http = true\nallow_private = true\ntimeout_secs = 3\n";

@@ -2,11 +2,11 @@
 //! that deliver.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use tidings::log::{Cursor, Timestamp};
+use tidings::log::{Cursor, Timestamp, parts::lock};
 use tokio::sync::Notify;
 
 use super::{change::Recorded, ledger::Ledger};
@@ -74,7 +74,7 @@ impl Board {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Ledger>> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ledger)
     }
 }
 
@@ -93,7 +93,7 @@ mod tests {
         let board = Board::new(1);
         let now = Timestamp::from_millis(1_000_000);
         assert_eq!(board.waiting(0, now), Waiting::default(), "another hub delivers");
-        let mut ledger = Ledger::new([("app".to_owned(), Kind::ALL.to_vec())]);
+        let mut ledger = Ledger::new([("app".to_owned(), Kind::PRESENCE.to_vec())]);
         let json = r#"{"record":"change","topic":"chat","label":null,"here":true}"#;
         let event = Validator::default().event(NewEvent::new("hooks", json)).unwrap();
         let cursor = Cursor { epoch: Epoch::from_u64(1), position: Position::from_bytes([1; 16]) };

@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Those of presence, in the order in which changes of one moment are reported.
-    pub(crate) const ALL: [Self; 4] = [Self::Occupied, Self::Joined, Self::Left, Self::Vacated];
+    pub(crate) const PRESENCE: [Self; 4] = [Self::Occupied, Self::Joined, Self::Left, Self::Vacated];
 
     /// Those of active subscriptions.
     pub(super) const SUBSCRIPTIONS: [Self; 2] = [Self::Began, Self::Ended];
@@ -52,10 +52,9 @@ impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.name() == text)
-            .ok_or_else(|| format!("`{text}` is not one of `{}`", Self::ALL.map(Self::name).join("`, `")))
+        Self::PRESENCE.into_iter().find(|kind| kind.name() == text).ok_or_else(|| {
+            format!("`{text}` is not one of `{}`", Self::PRESENCE.map(Self::name).join("`, `"))
+        })
     }
 }
 

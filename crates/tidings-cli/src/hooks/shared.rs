@@ -1,13 +1,14 @@
 //! What the tasks of the hooks share, and what is shown of each hook.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use tidings::log::{
     Clock, Log,
     cluster::{Cluster, Lease},
+    parts::lock,
 };
 use tidings_presence::PresenceList;
 use tidings_server::{Component, Figure};
@@ -46,7 +47,7 @@ pub(super) struct Hook {
 
 impl Shared {
     pub(super) fn set_lease(&self, lease: Option<Lease>) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        *lock(&self.lease) = lease;
     }
 }
 

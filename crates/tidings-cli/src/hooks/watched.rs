@@ -1,4 +1,4 @@
-//! Whose comings and leavings the hooks of this hub report.
+//! What the hooks of this hub report on: who is present, and which subscriptions are active.
 
 use std::{collections::HashSet, future::pending, sync::Arc};
 
