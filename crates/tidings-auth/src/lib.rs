@@ -53,6 +53,7 @@ mod authenticator;
 mod config;
 mod error;
 mod keys;
+mod loopback;
 mod member;
 mod mint;
 mod presentation;

@@ -1,7 +1,9 @@
 //! What a hub is as a protected resource of OAuth 2.0 (RFC 9728): what a client needs to know to obtain
 //! a token for it.
 
-use url::{Host, Url};
+use url::Url;
+
+use crate::loopback::is_on_this_machine;
 
 /// See the module's documentation. Everything is of the configuration, and none of it is secret.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,15 +24,9 @@ pub struct ProtectedResource {
 /// with the scheme `https`; on the machine itself, in development, `http` is as safe.
 pub(crate) fn is_authorization_server(issuer: &str) -> bool {
     let Ok(url) = issuer.parse::<Url>() else { return false };
-    let is_local = || match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
     url.query().is_none()
         && url.fragment().is_none()
-        && (url.scheme() == "https" || url.scheme() == "http" && is_local())
+        && (url.scheme() == "https" || url.scheme() == "http" && is_on_this_machine(&url))
 }
 
 #[cfg(test)]

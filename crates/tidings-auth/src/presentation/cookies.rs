@@ -4,9 +4,9 @@ use std::str::FromStr;
 
 use http::{HeaderMap, header};
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::Url;
 
-use crate::AuthError;
+use crate::{AuthError, loopback::is_on_this_machine};
 
 /// The cookie that a hub reads if no other is configured, as the Mercure protocol names it.
 pub const COOKIE_NAME: &str = "__Secure-mercure_access_token";
@@ -114,12 +114,7 @@ fn single<'h, 'n>(
 
 /// Whether browsers reach this hub without TLS on their own machine.
 fn is_for_development(hub_url: &Url) -> bool {
-    hub_url.scheme() == "http"
-        && hub_url.host().is_some_and(|host| match host {
-            Host::Domain(name) => name == "localhost" || name.ends_with(".localhost"),
-            Host::Ipv4(address) => address.is_loopback(),
-            Host::Ipv6(address) => address.is_loopback(),
-        })
+    hub_url.scheme() == "http" && is_on_this_machine(hub_url)
 }
 
 /// A cookie that is a credential on other servers.
