@@ -68,6 +68,14 @@ async fn filled(disk: &SimulatedDisk, clock: &Clock) -> (SegmentLog, Vec<Arc<Ent
     (log, said)
 }
 
+/// The same, with a topic that was deleted long enough ago.
+async fn to_compact(disk: &SimulatedDisk, clock: &Clock) -> (SegmentLog, Vec<Arc<Entry>>) {
+    let (log, said) = filled(disk, clock).await;
+    delete(&log, "secret").await.expect("deleted");
+    clock.advance(small().keys_age_max + Duration::from_millis(1));
+    (log, said)
+}
+
 #[tokio::test]
 async fn what_was_deleted_leaves_the_disk_and_nothing_else_changes() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
@@ -183,9 +191,7 @@ async fn what_expired_by_a_rule_leaves_the_disk_once_half_of_its_segment_is_hidd
 #[tokio::test]
 async fn a_full_disk_puts_compaction_off_and_harms_nothing() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
-    let (log, said) = filled(&disk, &clock).await;
-    delete(&log, "secret").await.expect("deleted");
-    clock.advance(small().keys_age_max + Duration::from_millis(1));
+    let (log, said) = to_compact(&disk, &clock).await;
     let used = bytes(&disk).len();
     for room in [0, used / 2, used] {
         disk.set_room(Some(room));
@@ -205,9 +211,7 @@ async fn a_full_disk_puts_compaction_off_and_harms_nothing() {
 #[tokio::test]
 async fn a_damaged_segment_is_left_as_it_is() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
-    let (log, said) = filled(&disk, &clock).await;
-    delete(&log, "secret").await.expect("deleted");
-    clock.advance(small().keys_age_max + Duration::from_millis(1));
+    let (log, said) = to_compact(&disk, &clock).await;
     let name = disk.list().expect("names").into_iter().find(|name| is_segment(name)).expect("a segment");
     let mut before = Vec::new();
     disk.change(&name, |content| {
@@ -226,9 +230,7 @@ async fn a_damaged_segment_is_left_as_it_is() {
 #[tokio::test]
 async fn compaction_is_given_up_when_the_log_is_closed() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
-    let (log, said) = filled(&disk, &clock).await;
-    delete(&log, "secret").await.expect("deleted");
-    clock.advance(small().keys_age_max + Duration::from_millis(1));
+    let (log, said) = to_compact(&disk, &clock).await;
     let names = disk.list().expect("names");
     let closing = || log.0.log.closing.store(true, Ordering::Relaxed);
     let outcome = look_at(&log.0.log, 1, &closing, &|| Ok(())).expect("given up");
