@@ -189,6 +189,9 @@ async fn next(signals: &mut broadcast::Receiver<ForApplication>, stops: &mut mps
         }
     };
     tokio::select! {
+        // A signal that ends the hub comes before its end, also where both are there: the other way
+        // round it would be the second request, which kills the application.
+        biased;
         signal = signal => Asked::Signal(signal),
         Some(()) = stops.recv() => Asked::HubHasEnded,
         else => std::future::pending().await,
@@ -220,5 +223,23 @@ impl Ending {
         self.asked.get_or_insert_with(Instant::now);
         self.was_killed = true;
         group.signal(Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hub without connections ends at once, before this task runs on a machine with much to do.
+    #[tokio::test]
+    async fn a_signal_is_heard_before_the_end_of_the_hub_that_it_causes() {
+        for _ in 0..50 {
+            let (signals, mut heard) = broadcast::channel(1);
+            let (stop, mut stops) = mpsc::channel(1);
+            signals.send(ForApplication::Stop(Signal::TERM)).expect("it is received");
+            stop.send(()).await.expect("it is received");
+            let asked = [next(&mut heard, &mut stops).await, next(&mut heard, &mut stops).await];
+            assert_eq!(asked, [Asked::Signal(ForApplication::Stop(Signal::TERM)), Asked::HubHasEnded]);
+        }
     }
 }
