@@ -62,12 +62,12 @@ check: ## Quick checks while working: formatting, clippy and the Rust tests; nee
 
 lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools/cycles.mjs), log messages (tools/log-messages.mjs), dependency rules (cargo-deny), cargo features, workflows and scripts
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
-	$(MAKE) --no-print-directory features
 	node tools/words.mjs
 	node --test tools/cycles.test.mjs tools/log-messages.test.mjs tools/public-api.test.mjs
 	node tools/cycles.mjs
 	node tools/log-messages.mjs
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(MAKE) --no-print-directory features
 	tests/deny
 	tests/workflows
 	shellcheck -x $(SHELL_SCRIPTS)

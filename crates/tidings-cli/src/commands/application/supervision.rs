@@ -232,13 +232,13 @@ mod tests {
 
     /// A hub without connections ends at once, before this task runs on a machine with much to do.
     #[tokio::test]
-    async fn a_signal_is_heard_before_the_end_of_the_hub_that_it_causes() {
+    async fn a_signal_is_received_before_the_end_of_the_hub_that_it_causes() {
         for _ in 0..50 {
-            let (signals, mut heard) = broadcast::channel(1);
+            let (signals, mut received) = broadcast::channel(1);
             let (stop, mut stops) = mpsc::channel(1);
-            signals.send(ForApplication::Stop(Signal::TERM)).expect("it is received");
-            stop.send(()).await.expect("it is received");
-            let asked = [next(&mut heard, &mut stops).await, next(&mut heard, &mut stops).await];
+            signals.send(ForApplication::Stop(Signal::TERM)).expect("there is a receiver");
+            stop.send(()).await.expect("there is a receiver");
+            let asked = [next(&mut received, &mut stops).await, next(&mut received, &mut stops).await];
             assert_eq!(asked, [Asked::Signal(ForApplication::Stop(Signal::TERM)), Asked::HubHasEnded]);
         }
     }
