@@ -12,7 +12,7 @@ export function parser(onBlock: OnBlock, onRetry?: (millis: number) => void): (c
   const fields: Record<string, string> = {};
   let data = '';
   let rest = '';
-  let endsWithCr = false;
+  let endsWithCr: boolean | undefined;
 
   function take(line: string): void {
     const [name, value = ''] = line.split(/: ?(.*)/s) as [string, string?];

@@ -24,7 +24,7 @@ export const hubSource: Source = (url, options) => {
         throw error;
       }
       // As if the network had failed.
-      if (until && last?.kind !== 'end') throw new TypeError('A response was cut');
+      if (until && last?.kind !== 'end') throw new TypeError();
     },
     renew: (options.ticket || options.token) && renew,
   };

@@ -15,7 +15,9 @@ export interface Live {
   want(keys: Iterable<string>): void;
   /** Opens it, unless it is open already and was not silent for too long: the computer was asleep, or offline. */
   wake(): void;
-  stop(): void;
+  stop_(): void;
+  /** Whether it is open, or being opened. */
+  isOpen_(): unknown;
 }
 
 /** `tell` passes reports on to all tabs, which answer the question what they want with `want`. */
@@ -24,10 +26,10 @@ export function live(requests: Requests, tab: Tab, settings: Settings, tell: (re
   let attempt: AbortController | undefined;
   /** Opens the stream, or watches it. */
   let timer: ReturnType<typeof setTimeout> | undefined;
-  let wanted = new Set<string>();
+  let wanted: Set<string>;
   let failures = 0;
-  let lastByteAt = 0;
-  let silentMillisMax = 0;
+  let lastByteAt: number;
+  let silentMillisMax: number;
 
   function stop(): void {
     attempt?.abort();
@@ -112,6 +114,7 @@ export function live(requests: Requests, tab: Tab, settings: Settings, tell: (re
       }
     },
     wake,
-    stop,
+    stop_: stop,
+    isOpen_: () => attempt,
   };
 }

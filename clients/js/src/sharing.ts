@@ -27,7 +27,7 @@ export function connection(
 ): Connection {
   let channel: BroadcastChannel | undefined;
   let entered: AbortController | undefined;
-  let isLeading = false;
+  let isLeading: boolean | undefined;
   let status: Status = 'connecting';
 
   const stream = live(requests, tab, settings, report);
@@ -77,7 +77,11 @@ export function connection(
         };
         if (name) {
           channel = new BroadcastChannel(name);
-          channel.onmessage = ({ data }) => (isLeading ? lead : follow)(data);
+          channel.onmessage = ({ data }) => {
+            if (isLeading && data.want) lead(data);
+            // What the former holder has passed on may arrive after the lock.
+            else if (!stream.isOpen_()) follow(data);
+          };
           // Rejects if this tab leaves before its turn.
           navigator.locks.request(name, { signal }, hold).catch(() => {});
         } else hold();
@@ -87,9 +91,8 @@ export function connection(
     leave_() {
       entered?.abort();
       channel?.close();
-      entered = channel = undefined;
-      isLeading = false;
-      stream.stop();
+      entered = channel = isLeading = undefined;
+      stream.stop_();
     },
     wake: () => want(true),
   };

@@ -36,7 +36,7 @@ export type Source = (url: string, options: Options<any>) => Requests;
 
 /** A response that is no stream. */
 export interface Refusal extends Error {
-  /** Of the response: 401 and 403 refuse the credential. */
+  /** Of the response: 401 and 403 refuse the credential, 400 the beginning, or the end if `message` names `until`. */
   status: number;
   /** How long the server wants the client to wait; 0 or NaN if it does not say. */
   retryAfterSecs: number;

@@ -10,6 +10,8 @@ export interface Subscription extends Pick<Subscribe, 'onLive'> {
   key: string;
   /** `undefined` until the stream has its events; what arrives while its history is read; `null` once it is live. */
   queue_?: Set<Step> | null | undefined;
+  /** Whether it is one of `onGap`. */
+  isOfGaps_: boolean;
   take(step: Step): void;
 }
 
@@ -34,6 +36,7 @@ export function subscription(
     key: fixedKey ?? `${new URLSearchParams(pattern ? { pattern } : { topic: matcher as string })}`,
     since,
     onLive,
+    isOfGaps_: !event,
     take({ kind, data, ...rest }) {
       const { topic } = rest as Meta;
       // An error of one handler must not keep the event from the others.
@@ -41,7 +44,7 @@ export function subscription(
         if (kind === 'gap') gap?.(rest as unknown as Gap);
         if (data !== undefined && (compiled?.test(topic, url) ?? (matcher === '*' || matcher === topic))) event?.(parse(data, topic), rest as Meta);
       } catch (cause) {
-        onError(new Error(`Event ${(rest as Meta).id} could not be handled: ${cause}`, { cause }));
+        onError(new Error(`Event ${(rest as Meta).id} failed: ${cause}`, { cause }));
       }
     },
   };

@@ -27,13 +27,9 @@ export interface Tab {
 export function tab(requests: Requests, { onError }: Settings): Tab {
   const subscriptions = new Set<Subscription>();
   let position: string | undefined;
-  let covered = new Set<string>();
+  let covered: Set<string>;
   let reading: AbortSignal;
   const remembered: string[] = [];
-
-  function remember(id: string): void {
-    if (remembered.push(id) > REMEMBERED_MAX) remembered.shift();
-  }
 
   function receive(step: Step, from?: string): void {
     const { id } = step;
@@ -45,12 +41,23 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
       position = from ?? id;
       cover(keys);
     }
-    remember((position = id));
-    for (const subscription of [...subscriptions]) {
-      const { queue_: queue } = subscription;
-      if (queue === null) subscription.take(step);
-      // Those that are read together have one queue.
-      else queue?.add(step);
+    position = id;
+    // Those that are read together have one queue.
+    for (const { queue_: queue } of subscriptions) queue?.add(step);
+    give(step, null);
+  }
+
+  /**
+   * Gives a step to the subscriptions that have this queue. Those of gaps get a gap in its place among the events of their topic: with
+   * the first that receives these, or with any whose history it was read from.
+   */
+  function give(step: Step, queue: Set<Step> | null, isHistory?: boolean): void {
+    if (remembered.push(step.id) > REMEMBERED_MAX) remembered.shift();
+    const all = [...subscriptions];
+    const takes = (subscription: Subscription) => subscription.queue_ === queue;
+    for (const subscription of all) {
+      const others = all.filter((other) => subscription.isOfGaps_ && !other.isOfGaps_ && other.key === subscription.key);
+      if (takes(others[0] ?? subscription) || (isHistory && others.some(takes))) subscription.take(step);
     }
   }
 
@@ -71,14 +78,14 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     for (const subscription of subscriptions) {
       const { key, since, queue_: queue } = subscription;
       if (queue !== undefined || !covered.has(key)) continue;
-      if (since === 'now' || since === `id:${position}`) goLive(subscription);
+      // At the position of the stream there may be a gap to read as well: its id need not differ from the one before it.
+      if (since === 'now') goLive(subscription);
       else subscription.queue_ = queues[/^id:./.test(since) ? since : key + since] ??= new Set();
     }
     for (const name in queues) load(queues[name]!);
   }
 
   function goLive(subscription: Subscription): void {
-    subscription.queue_?.forEach(subscription.take);
     subscription.queue_ = null;
     subscription.onLive?.();
   }
@@ -88,24 +95,22 @@ export function tab(requests: Requests, { onError }: Settings): Tab {
     const group = () => [...subscriptions].filter((subscription) => subscription.queue_ === queue);
     const keys = new Set(group().map(({ key }) => key));
     const take = (step: Step): void => {
-      remember(step.id);
-      for (const subscription of subscriptions) {
-        if (subscription.queue_ === queue) subscription.since = `id:${step.id}`;
-        // A gap is one of all that is read.
-        else if (!step.kind || !keys.has(subscription.key)) continue;
-        subscription.take(step);
-      }
+      for (const subscription of group()) subscription.since = `id:${step.id}`;
+      give(step, queue, true);
     };
     const { since } = group()[0]!;
     requests
       .read({ keys, since, until: position!, take, signal: reading })
       .catch((error: Refusal) => {
-        // Such a beginning would be refused for ever. An id is not: the hub has another log than this tab knows of yet.
-        if (error.status === 400 && !/^id:./.test(since)) return onError(error);
+        // Such a beginning would be refused for ever. The position is not: the hub has another log than this tab knows of yet.
+        if (error.status === 400 && !/until/.test(error.message)) return onError(error);
         for (const subscription of group()) subscription.queue_ = undefined;
         setTimeout(begin, backoff(1));
       })
-      .then(() => group().forEach(goLive));
+      .then(() => {
+        for (const step of queue) give(step, queue);
+        group().forEach(goLive);
+      });
   }
 
   return {

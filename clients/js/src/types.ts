@@ -21,6 +21,8 @@ export interface Meta {
 
 /** Events are missing: the hub no longer had them. */
 export interface Gap {
+  /** Where the stream continues, after what is missing: an application that stores ids to continue later stores this one too. */
+  id: string;
   reason: 'expired' | 'unknown' | 'other-log';
   /** The id after which the client wanted to continue. */
   requested: string;

@@ -209,6 +209,26 @@ test('a request that can never succeed is reported, with the reason', async (t) 
   assert.match(here.errors()[0].error, /answered 400: .*since/);
 });
 
+test('history that is requested while the hub has a new log, which the stream does not know yet, is read', async (t) => {
+  const hub = await Hub.start(t, 'serve', '--retry-millis', '2000', '--heartbeat-secs', '1');
+  const here = open(t, hub.origin);
+  here.on('news');
+  await here.live();
+  await publish(hub, 'news', 1);
+  await here.upTo(1);
+  await hub.kill();
+  await here.hasStatus('offline');
+  await hub.startAgain();
+  await publish(hub, 'news', 2, 4);
+  const history = [];
+  here.hub.on('news', (data) => history.push(data), { since: 'earliest', onLive: () => here.journal.add({ isRead: true }) });
+  await here.journal.until('the history', (all) => all.some(({ isRead }) => isRead));
+  await publish(hub, 'news', 5);
+  await here.upTo(5);
+  assert.deepEqual([here.data(), history], [range(1, 5), range(2, 5)]);
+  assert.deepEqual(here.errors(), []);
+});
+
 test('data that is not valid, or a handler that throws, is reported and keeps nothing from others', async (t) => {
   const hub = await startHub(t);
   const here = open(t, hub.origin);

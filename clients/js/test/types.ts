@@ -25,7 +25,7 @@ hub.on('chat', (text) => console.log(text.length), { since: '-50' });
 // @ts-expect-error: the data of this topic is not a text.
 hub.on('orders', (text: string) => console.log(text));
 hub.on({ pattern: '/users/:id' }, (data) => console.log(typeof data === 'string' ? data.length : data.order));
-hub.onGap('orders', ({ reason }) => console.log(reason satisfies 'expired' | 'unknown' | 'other-log'));
+hub.onGap('orders', ({ id, reason }) => console.log(id satisfies string, reason satisfies 'expired' | 'unknown' | 'other-log'));
 const status: Status = hub.status;
 
 const orders = state(hub, 'orders', {
