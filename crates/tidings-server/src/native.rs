@@ -57,8 +57,9 @@ const STREAM_PARAMETERS: [&str; 8] =
 const TOPIC_STREAM_PARAMETERS: [&str; 5] = ["since", "until", "format", "hello", TICKET_PARAMETER];
 
 /// Parameters that existing clients add to a subscription: the id to resume from, each under its
-/// own name ([`Requested::id`]), and hints for servers that buffer.
-const HARMLESS_PARAMETERS: [&str; 9] = [
+/// own name ([`Requested::id`]), hints for servers that buffer, and the signals of a page with
+/// Datastar.
+const HARMLESS_PARAMETERS: [&str; 10] = [
     "lastEventId",
     "Last-Event-ID",
     "lastEventID",
@@ -68,6 +69,7 @@ const HARMLESS_PARAMETERS: [&str; 9] = [
     "evs_buffer_size_limit",
     "padding",
     "_",
+    "datastar",
 ];
 
 /// `GET /stream?topic=a&topic=b&pattern=…`.

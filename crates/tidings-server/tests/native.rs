@@ -207,6 +207,7 @@ async fn parameters_that_known_clients_add_are_ignored() {
         "_=1700000000",
         "evs_preamble=2056&evs_buffer_size_limit=262144&evs_last_event_id=",
         "Last-Event-ID=&lastEventID=&last_event_id=",
+        "datastar=%7B%22unread%22%3A3%7D",
         "hello=true&format=json&since=now",
     ] {
         api.get(&format!("/stream?topic=chat&{parameters}")).stream().await;
