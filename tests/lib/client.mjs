@@ -24,10 +24,10 @@ export class Client {
   /** What the client printed: `{ open: true }`, and events as `{ type, id, data }`. */
   received = new Journal();
 
-  /** Runs the client on `url` for the duration of the test `t`. */
-  constructor(t, client, url) {
+  /** Runs the client on `url`, with further arguments, for the duration of the test `t`. */
+  constructor(t, client, url, ...more) {
     const [program, ...args] = command(client);
-    this.#process = spawn(program, [...args, url], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#process = spawn(program, [...args, url, ...more], { stdio: ['ignore', 'pipe', 'pipe'] });
     atEnd(t, () => this.end());
     lines(this.#process.stdout, (line) => this.received.add(JSON.parse(line)));
     // Shown when a wait for this client fails: some report every cut.
