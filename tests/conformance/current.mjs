@@ -451,6 +451,41 @@ export const CURRENT = [
     },
   },
   {
+    number: 30,
+    level: 'must',
+    title: 'topics and permissions that are the same text when they are joined are not taken for each other (Security 2)',
+    async run(target) {
+      const [a, b, pattern] = [target.topic('a'), target.topic('b'), target.topic(':id')];
+      const joined = [',', ' ', '_', '|', '&', ';', '/', ':', '%00', '%0A', '","'].map((separator) => [a, b].join(separator));
+      const room = pattern.replace(':id', '1');
+      const both = [['match', a], ['match', b]];
+      const asPattern = { match: pattern, match_type: 'urlpattern' };
+      // Matchers, permissions, and the topics of the private events that follow from them, in the order of publication.
+      const subscribers = [
+        [both, [a, b], [a, b]],
+        [both, [a], [a]],
+        [both, [b], [b]],
+        ...joined.map((topic) => [[['match', topic]], [topic], [topic]]),
+        ...joined.map((topic) => [both, [topic], []]),
+        // The same text as a topic and as a pattern.
+        [[['match', pattern]], [asPattern], [pattern]],
+        [[['match_urlpattern', pattern]], [pattern], [pattern]],
+        [[['match_urlpattern', pattern]], [asPattern], [pattern, room]],
+      ];
+      const topics = [pattern, room, a, b, ...joined];
+      const subscribe = (query) => Promise.all(subscribers.map(([matchers, permissions]) =>
+        target.subscribe([...matchers, ...query], { token: target.token({ subscribe: permissions }) })));
+      const live = await subscribe([]);
+      for (const topic of topics) await target.publish({ topic, data: topic, private: 'on' });
+      // Each subscriber has a matcher for one of them.
+      for (const topic of topics) await target.publish({ topic, data: 'public' });
+      const replayed = await subscribe([['last_event_id', 'earliest']]);
+      for (const streams of [live, replayed]) {
+        for (const [index, [, , wanted]] of subscribers.entries()) await streams[index].expectData(...wanted, 'public');
+      }
+    },
+  },
+  {
     number: 31,
     level: 'must',
     title: 'a stream ends when its token expires',
@@ -574,6 +609,31 @@ export const CURRENT = [
     },
   },
   {
+    number: 38,
+    level: 'must',
+    title: 'a request that is refused has no update, and a subscriber receives what is published after its own (Security 18)',
+    async run(target) {
+      await collection(target);
+      const [refused, topic] = [target.topic('refused'), target.topic('accepted')];
+      const token = target.token({ subscribe: [{ match: EACH(target), match_type: 'urlpattern' }] });
+      const updates = await target.subscribe({ match_urlpattern: EACH(target) }, { token });
+      const isOfRefused = ({ match }) => match === refused;
+      await refusesQueries(target, [`match=${encoded(refused)}&match_urlpattern=/(`, `match=${encoded(refused)}&match_regexp=a`]);
+      expectStatus(await target.ask('GET', { match: refused }, { token: 'a.b.c' }), 401);
+      const stream = await target.subscribe({ match: topic });
+      for (const active of [true, false]) {
+        const update = await updates.update('mercure', (found) => isOfRefused(found) || (found.match === topic && found.active === active));
+        expect(!isOfRefused(update), `there is an update of a request that was refused: ${JSON.stringify(update)}`);
+        if (!active) break;
+        await target.publish({ topic, data: 'after the update' });
+        await stream.expectData('after the update');
+        stream.close();
+      }
+      const { subscriptions } = await collection(target, `/exact/${encoded(refused)}`);
+      expect(subscriptions.length === 0, `a request that was refused is listed: ${JSON.stringify(subscriptions)}`);
+    },
+  },
+  {
     number: 39,
     level: 'must',
     title: 'a subscription has the payload of the first detail that covers the text of its matcher',
@@ -661,6 +721,37 @@ export const CURRENT = [
         expect(etag, 'there is no ETag');
         return (await ask({ 'If-None-Match': etag })).status === 304 ? true : undefined;
       });
+    },
+  },
+  {
+    number: 42,
+    level: 'must',
+    title: 'what publishers and subscribers choose cannot add to the headers `Link` and `ETag` (Security 17)',
+    async run(target) {
+      await collection(target);
+      const forged = '"; rel="mercure", <https://elsewhere.example/>; rel="next';
+      const topic = target.topic(`${forged}é`);
+      for (const name of ['1', '2']) {
+        await target.subscribe({ match: `${topic}${name}` });
+        await listed(target, 'exact', `${topic}${name}`);
+      }
+      // The newest id of the hub.
+      await target.publish({ topic, id: forged, data: 'hello' });
+      const all = `${HUB_PATH(target)}/subscriptions`;
+      for (const path of [all, `${all}/exact/${encoded(`${topic}1`)}`]) {
+        const token = target.token({ subscribe: [path] });
+        const response = await target.ask('GET', 'limit=1', { path: path.slice(HUB_PATH(target).length), token });
+        expectStatus(response, 200);
+        const link = response.headers.get('link') ?? '';
+        const links = link.split(/,(?= *<)/).map((one) => /^ *<([^<>"]*)>((?:; *[a-z-]+=(?:"[^"]*"|[^",; ]+))+)$/.exec(one));
+        expect(links.every(Boolean), `Link is ${JSON.stringify(link)}`);
+        const hub = new URL(target.url);
+        for (const [, to, parameters] of links) {
+          expect(new URL(to, hub).host === hub.host, `a link leads to ${to}`);
+          expect(parameters.match(/\brel=/g).length === 1, `a link has the parameters ${parameters}`);
+        }
+        expect(/^(W\/)?"[\x21\x23-\x7e]*"$/.test(response.headers.get('etag') ?? ''), `ETag is ${response.headers.get('etag')}`);
+      }
     },
   },
   {

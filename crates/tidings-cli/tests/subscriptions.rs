@@ -152,6 +152,24 @@ async fn updates_are_private_and_only_the_hub_publishes_them() {
     assert_eq!(stranger.messages(1).await.unwrap(), ["the next one"]);
 }
 
+/// Security 18: there is an update only about a stream that was opened.
+#[tokio::test]
+async fn a_stream_that_is_refused_has_no_update() {
+    let hub = Hub::serve(&["--mercure-subscriptions", "--streams-max", "2"]).await.unwrap();
+    let mut updates = Updates::open(&hub, "earliest").await;
+    let stream = subscribe(&hub, &["first"]).await;
+    for refused in ["/.well-known/mercure?match=refused", "/stream?topic=refused"] {
+        let response = hub.request(&format!("GET {refused}"), b"").await.unwrap();
+        assert_eq!(response.status, 503, "{response}");
+    }
+    drop(stream);
+    updates.until("first", &[true, false]).await;
+    let stream = subscribe(&hub, &["second"]).await;
+    updates.until("second", &[true]).await;
+    assert!(updates.of("refused").is_empty(), "{:?}", updates.seen);
+    drop(stream);
+}
+
 #[tokio::test]
 async fn a_client_of_the_older_revision_receives_updates_of_that_revision() {
     let args = ["--mercure-subscriptions", "--mercure-revisions", "1.0", "--mercure-revisions", "0.x"];

@@ -176,7 +176,7 @@ async fn type_and_retry_are_sent() {
     assert!(!stream.event().await.contains("event:"));
 }
 
-/// Number 21: what exceeds a limit is 413, checked before anything is matched.
+/// Number 21: what exceeds a limit is 413, checked before anything is matched (Security 13).
 #[tokio::test]
 async fn an_exceeded_limit_is_413() {
     let mut settings = Settings::default();
@@ -187,7 +187,11 @@ async fn an_exceeded_limit_is_413() {
     api.form(&"topic=a&".repeat(most + 1)).answer().await.refused(413);
     api.form(&format!("topic=a{}", "&x=1".repeat(1_000))).answer().await.refused(413);
     api.form(&format!("topic=a&data={}", "x".repeat(20_000))).answer().await.refused(413);
+    // Whatever else is wrong: none of the topics is looked at, and no permission for them.
+    api.form(&"topic=*&".repeat(most + 1)).answer().await.refused(413);
     assert_eq!(api.hub.stats().published, 1);
+    let api = with_keys().await;
+    api.form(&"topic=a&".repeat(most + 1)).bearer(&token(&["b"], &[])).answer().await.refused(413);
 }
 
 /// Number 2: names are case-sensitive, and a name that begins with `match` must be a type.
@@ -237,7 +241,7 @@ async fn malformed_matchers_are_refused_without_internals() {
     }
 }
 
-/// Number 4: too many matchers are 400.
+/// Number 4: too many matchers are 400, before any of them is parsed or compiled (Security 13).
 #[tokio::test]
 async fn too_many_matchers_are_400() {
     let api = keyless().await;
@@ -245,6 +249,10 @@ async fn too_many_matchers_are_400() {
     api.get(&format!("{HUB}?{}", "match=a&".repeat(most))).stream().await;
     let detail = api.get(&format!("{HUB}?{}", "match=a&".repeat(most + 1))).answer().await.refused(400);
     assert!(detail.contains(&most.to_string()), "{detail}");
+    for invalid in ["match=%00&", "match_urlpattern=(&"] {
+        let also = api.get(&format!("{HUB}?{}", invalid.repeat(most + 1))).answer().await.refused(400);
+        assert_eq!(also, detail, "{invalid}");
+    }
     let long = "a".repeat(5_000);
     api.get(&format!("{HUB}?match={long}")).answer().await.refused(400);
 }
