@@ -5,6 +5,8 @@
 //! as present ([`reconciler`]), appends the differences to a journal in the store ([`journal`],
 //! [`change`]), and sends each hook what the journal says that it has yet to receive ([`ledger`],
 //! [`board`], [`delivery`], [`message`]). The hub may die at any point: the next one reads the journal.
+//! Subscriptions, of which each has a beginning and an end however short it is, are recorded by the hub
+//! that has them ([`own`]).
 //!
 //! Invariants: what is sent was read from the journal; of two changes of one member that follow each
 //! other one is a coming and one a leaving; a hook that does not answer keeps no other from being
@@ -16,6 +18,7 @@ mod delivery;
 mod journal;
 mod ledger;
 mod message;
+mod own;
 mod reconciler;
 mod recorder;
 mod shared;
@@ -32,7 +35,7 @@ use tidings::{
 };
 use tidings_presence::PresenceList;
 use tidings_server::Component;
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{sync::Notify, task::JoinHandle, time::timeout};
 use url::Url;
 
 use self::{
@@ -84,6 +87,8 @@ pub(crate) struct HookSources {
 pub(crate) struct Hooks {
     shared: Arc<Shared>,
     working: JoinHandle<()>,
+    /// Records the subscriptions of this hub.
+    recording: Option<JoinHandle<()>>,
 }
 
 impl Hooks {
@@ -117,7 +122,14 @@ impl Hooks {
             cluster: hub.shared_cluster(),
             board,
             grace,
+            is_clustered: hub.is_clustered(),
+            own_recorded: Notify::new(),
             lease: Mutex::default(),
+        });
+        let recording = shared.watched.subscriptions.as_ref().map(|index| {
+            index.follow_own();
+            let hook = shared.hooks.last().expect("that of subscriptions is the last one");
+            tokio::spawn(own::run(Arc::clone(&shared), Arc::clone(index), Arc::clone(hook)))
         });
         let working = tokio::spawn({
             let shared = Arc::clone(&shared);
@@ -129,7 +141,7 @@ impl Hooks {
                 }
             }
         });
-        Ok(Self { shared, working })
+        Ok(Self { shared, working, recording })
     }
 
     /// The hooks as components of the server.
@@ -137,7 +149,8 @@ impl Hooks {
         self.shared.hooks.iter().map(|hook| Arc::clone(hook) as Arc<dyn Component>).collect()
     }
 
-    /// Stops all of them, so that another hub can take over.
+    /// Stops all of them, so that another hub can take over. What this hub's own subscribers do until
+    /// the last of them is gone is still recorded.
     pub(crate) async fn stop(&self) {
         self.working.abort();
         let lease = lock(&self.shared.lease).take();
@@ -153,5 +166,6 @@ impl Hooks {
 impl Drop for Hooks {
     fn drop(&mut self) {
         self.working.abort();
+        self.recording.iter().for_each(JoinHandle::abort);
     }
 }

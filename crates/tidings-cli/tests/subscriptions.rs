@@ -1,14 +1,14 @@
 //! `mercure_subscriptions`: which subscriptions there are, at all hubs of a store, and the updates when
 //! one begins or ends (the Mercure protocol, "Active subscriptions").
 //!
-//! Needs: redis-server.
+//! Needs: redis-server, nats-server.
 
 #![cfg(unix)]
 
 use std::{collections::HashMap, fs};
 
 use serde_json::Value;
-use tidings_testkit::{EventStream, Hub, PATIENCE, RedisServer};
+use tidings_testkit::{EventStream, Hub, NatsServer, PATIENCE, RedisServer};
 use tokio::time::timeout;
 
 const ALL: &str = "/.well-known/mercure/subscriptions";
@@ -27,6 +27,13 @@ async fn serve(store: &str) -> Hub {
 async fn subscribe(hub: &Hub, topics: &[&str]) -> EventStream {
     let query = topics.iter().map(|topic| format!("match={topic}")).collect::<Vec<_>>().join("&");
     EventStream::open(hub.address(), &format!("/.well-known/mercure?{query}")).await.unwrap()
+}
+
+/// Opens so many streams that end at once, at the hubs in turn.
+async fn visit(hubs: &[Hub], topic: &str, count: usize) {
+    for hub in hubs.iter().cycle().take(count) {
+        drop(subscribe(hub, &[topic]).await);
+    }
 }
 
 /// What a stream of updates has reported of topics: for each subscription, whether it is active, in
@@ -65,6 +72,17 @@ impl Updates {
         };
         let waited = timeout(PATIENCE, reading).await;
         waited.unwrap_or_else(|_| panic!("{topic} never was {history:?}: {:?}", self.seen));
+    }
+
+    /// Reads until so many subscribers of this topic have come and left.
+    async fn until_left(&mut self, topic: &str, count: usize) {
+        let reading = async {
+            while self.of(topic).iter().filter(|states| states.len() == 2).count() < count {
+                self.next().await;
+            }
+        };
+        let is_read = timeout(PATIENCE, reading).await.is_ok();
+        assert!(is_read, "{count} subscribers of {topic} never had two updates each: {:?}", self.of(topic));
     }
 
     /// The histories of the subscribers of a topic.
@@ -109,6 +127,15 @@ async fn an_update_is_sent_when_a_subscription_begins_and_when_it_ends() {
     // They are events of the log like others.
     let mut again = Updates::open(&hub, "earliest").await;
     again.until("a", &[true, false]).await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_at_once_has_both_updates() {
+    let hubs = [serve("memory:").await];
+    let mut updates = Updates::open(&hubs[0], "earliest").await;
+    visit(&hubs, "short", 100).await;
+    updates.until_left("short", 100).await;
+    assert_eq!(updates.of("short"), [[true, false]; 100]);
 }
 
 #[tokio::test]
@@ -213,9 +240,19 @@ async fn subscriptions_of_a_hub_that_was_killed_end_when_it_starts_again() {
 }
 
 #[tokio::test]
-async fn subscriptions_are_those_of_all_hubs_also_when_one_is_killed() {
+async fn subscriptions_are_those_of_all_hubs_on_redis_also_when_one_is_killed() {
     let server = RedisServer::start().await.unwrap();
-    let mut hubs = [serve(&server.url()).await, serve(&server.url()).await, serve(&server.url()).await];
+    subscriptions_are_those_of_all_hubs(&server.url()).await;
+}
+
+#[tokio::test]
+async fn subscriptions_are_those_of_all_hubs_on_nats_also_when_one_is_killed() {
+    let server = NatsServer::start().unwrap();
+    subscriptions_are_those_of_all_hubs(&format!("{}/subscriptions", server.url())).await;
+}
+
+async fn subscriptions_are_those_of_all_hubs(store: &str) {
+    let mut hubs = [serve(store).await, serve(store).await, serve(store).await];
     // The one that is killed publishes the updates of all.
     hubs[0].printed("this hub delivers the hooks").await.unwrap();
     let mut updates = Updates::open(&hubs[2], "earliest").await;
@@ -230,7 +267,10 @@ async fn subscriptions_are_those_of_all_hubs_also_when_one_is_killed() {
     for hub in &hubs {
         lists(hub, &["all", "all", "all", "at-0", "at-1", "at-2"]).await;
     }
+    visit(&hubs, "short", 60).await;
+    updates.until_left("short", 60).await;
     hubs[0].kill().await.unwrap();
+    visit(&hubs[1..], "short-after", 20).await;
     let late = subscribe(&hubs[1], &["late"]).await;
     updates.until("at-0", &[true, false]).await;
     updates.until("late", &[true]).await;
@@ -247,13 +287,25 @@ async fn subscriptions_are_those_of_all_hubs_also_when_one_is_killed() {
         all.until(topic, &[true, false]).await;
         assert_eq!(all.of(topic), [[true, false]]);
     }
-    let of_all = async {
-        while all.of("all").iter().filter(|states| states.len() == 2).count() < 3 {
-            all.next().await;
-        }
-    };
-    timeout(PATIENCE, of_all).await.expect("three subscribers of one topic have left");
-    assert_eq!(all.of("all"), [[true, false]; 3]);
+    for (topic, count) in [("all", 3), ("short", 60), ("short-after", 20)] {
+        all.until_left(topic, count).await;
+        assert_eq!(all.of(topic), vec![[true, false]; count], "{topic}");
+    }
+}
+
+/// Another hub may not have seen the subscriber at all.
+#[tokio::test]
+async fn a_subscription_ends_also_if_its_hub_is_killed_at_once() {
+    let server = RedisServer::start().await.unwrap();
+    let mut publishing = serve(&server.url()).await;
+    publishing.printed("this hub delivers the hooks").await.unwrap();
+    let mut updates = Updates::open(&publishing, "earliest").await;
+    let mut other = serve(&server.url()).await;
+    let _lost = subscribe(&other, &["lost"]).await;
+    updates.until("lost", &[true]).await;
+    other.kill().await.unwrap();
+    updates.until("lost", &[true, false]).await;
+    lists(&publishing, &[]).await;
 }
 
 #[tokio::test]

@@ -35,5 +35,5 @@ mod subscriptions;
 pub use self::{
     index::{Member, MembersPage, PRESENCE_SUFFIX, PresenceIndex},
     list::PresenceList,
-    subscriptions::{ActiveSubscription, SubscriptionIndex, SubscriptionKey},
+    subscriptions::{ActiveSubscription, SubscriptionChange, SubscriptionIndex, SubscriptionKey},
 };

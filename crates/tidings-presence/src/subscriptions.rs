@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 
 use crate::encoding::{reported_matchers, reported_payloads};
 
+/// Most changes of this hub that wait to be taken. When there are more, all of these are dropped.
+const OWN_CHANGES_MAX: usize = 50_000;
+
 /// What identifies a subscription, in the order in which subscriptions are listed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SubscriptionKey {
@@ -33,6 +36,15 @@ pub struct ActiveSubscription {
     pub payload: Option<Arc<str>>,
 }
 
+/// A subscription of a subscriber of this hub began or ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SubscriptionChange {
+    /// Which one.
+    pub subscription: ActiveSubscription,
+    /// Whether it began.
+    pub is_active: bool,
+}
+
 /// The subscriptions of a [presence list](crate::PresenceList), each matcher of a subscriber being
 /// one. It is kept by calling [`note`](Self::note) for each change of the list.
 ///
@@ -42,6 +54,7 @@ pub struct ActiveSubscription {
 pub struct SubscriptionIndex {
     state: Mutex<State>,
     changed: Notify,
+    own_changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +64,14 @@ struct State {
     /// Subscriptions that began or ended, while somebody follows: at most as many as were active
     /// meanwhile.
     changed: Option<HashSet<ActiveSubscription>>,
+    /// What began and ended at this hub, in order, since somebody wants to know.
+    own: Option<OwnChanges>,
+}
+
+#[derive(Debug, Default)]
+struct OwnChanges {
+    waiting: Vec<SubscriptionChange>,
+    dropped: u64,
 }
 
 impl SubscriptionIndex {
@@ -60,19 +81,23 @@ impl SubscriptionIndex {
         let before = state.subscribers.remove(&presence.connection).unwrap_or_default();
         let after = if presence.here { subscriptions(presence) } else { Vec::new() };
         for key in before.iter().filter(|key| !after.iter().any(|kept| kept.key == **key)) {
-            state.end(key);
+            state.end(key, presence.is_local);
         }
         for subscription in &after {
-            state.begin(subscription);
+            state.begin(subscription, presence.is_local);
         }
         if !after.is_empty() {
             let keys = after.into_iter().map(|subscription| subscription.key).collect();
             state.subscribers.insert(presence.connection, keys);
         }
         let is_followed = state.changed.is_some();
+        let has_own = state.own.as_ref().is_some_and(|own| !own.waiting.is_empty());
         drop(state);
         if is_followed {
             self.changed.notify_one();
+        }
+        if has_own {
+            self.own_changed.notify_one();
         }
     }
 
@@ -131,6 +156,23 @@ impl SubscriptionIndex {
         self.changed.notified().await;
     }
 
+    /// Begins to collect what begins and ends at this hub.
+    pub fn follow_own(&self) {
+        self.state().own.get_or_insert_default();
+    }
+
+    /// What began and ended at this hub since the last call, in order: also what ended before this call.
+    /// The number is that of changes that are missing, because more than 50,000 waited.
+    pub fn take_own_changes(&self) -> (Vec<SubscriptionChange>, u64) {
+        let taken = self.state().own.as_mut().map(std::mem::take).unwrap_or_default();
+        (taken.waiting, taken.dropped)
+    }
+
+    /// Waits until there may be something to [take](Self::take_own_changes). Cancel safe.
+    pub async fn own_changed(&self) {
+        self.own_changed.notified().await;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -162,23 +204,36 @@ fn subscriptions(presence: &Presence) -> Vec<ActiveSubscription> {
 }
 
 impl State {
-    fn begin(&mut self, subscription: &ActiveSubscription) {
+    fn begin(&mut self, subscription: &ActiveSubscription, is_own: bool) {
         let ActiveSubscription { key, payload } = subscription;
         if self.active.insert(key.clone(), payload.clone()).is_none() {
-            self.follow(subscription.clone());
+            self.follow(subscription, true, is_own);
         }
     }
 
-    fn end(&mut self, key: &SubscriptionKey) {
+    fn end(&mut self, key: &SubscriptionKey, is_own: bool) {
         if let Some((key, payload)) = self.active.remove_entry(key) {
-            self.follow(ActiveSubscription { key, payload });
+            self.follow(&ActiveSubscription { key, payload }, false, is_own);
         }
     }
 
-    fn follow(&mut self, subscription: ActiveSubscription) {
+    fn follow(&mut self, subscription: &ActiveSubscription, is_active: bool, is_own: bool) {
         if let Some(changed) = &mut self.changed {
-            changed.insert(subscription);
+            changed.insert(subscription.clone());
         }
+        if let Some(own) = self.own.as_mut().filter(|_| is_own) {
+            own.push(SubscriptionChange { subscription: subscription.clone(), is_active });
+        }
+    }
+}
+
+impl OwnChanges {
+    fn push(&mut self, change: SubscriptionChange) {
+        if self.waiting.len() == OWN_CHANGES_MAX {
+            self.dropped += OWN_CHANGES_MAX as u64;
+            self.waiting.clear();
+        }
+        self.waiting.push(change);
     }
 }
 
@@ -257,5 +312,48 @@ mod tests {
         index.unfollow();
         index.note(&member(2, None, &["a"]));
         assert_eq!(index.take_changed(), HashSet::new());
+    }
+
+    fn own(index: &SubscriptionIndex) -> Vec<(String, bool)> {
+        let (changes, dropped) = index.take_own_changes();
+        assert_eq!(dropped, 0);
+        changes.iter().map(|it| (it.subscription.key.text.to_string(), it.is_active)).collect()
+    }
+
+    #[test]
+    fn what_begins_and_ends_at_this_hub_is_kept_in_order() {
+        let index = SubscriptionIndex::default();
+        let gone = |member: Presence| Presence { here: false, ..member };
+        index.note(&member(1, None, &["before"]));
+        assert_eq!(own(&index), [], "nobody wants to know");
+        index.follow_own();
+        index.note(&member(2, None, &["a"]));
+        index.note(&gone(member(2, None, &["a"])));
+        index.note(&Presence { is_local: false, ..member(3, None, &["elsewhere"]) });
+        index.note(&Presence { is_local: false, ..gone(member(3, None, &["elsewhere"])) });
+        for topic in ["b", "c", "b"] {
+            index.note(&member(4, None, &[topic]));
+        }
+        index.follow_own();
+        let named = |all: &[(&str, bool)]| -> Vec<_> {
+            all.iter().map(|(text, is_active)| ((*text).to_owned(), *is_active)).collect()
+        };
+        let changes =
+            [("a", true), ("a", false), ("b", true), ("b", false), ("c", true), ("c", false), ("b", true)];
+        assert_eq!(own(&index), named(&changes));
+        assert_eq!(own(&index), []);
+    }
+
+    #[test]
+    fn changes_that_nobody_takes_are_bounded_and_counted() {
+        let index = SubscriptionIndex::default();
+        index.follow_own();
+        for _ in 0..=OWN_CHANGES_MAX / 2 {
+            index.note(&member(1, None, &["a"]));
+            index.note(&Presence { here: false, ..member(1, None, &["a"]) });
+        }
+        let (changes, dropped) = index.take_own_changes();
+        assert_eq!((changes.len(), dropped), (2, OWN_CHANGES_MAX as u64));
+        assert_eq!(index.take_own_changes(), (Vec::new(), 0));
     }
 }

@@ -4,7 +4,7 @@
 //! journal, so a hub that takes over continues where this one was: at least once, never with a gap.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -107,21 +107,31 @@ impl Target {
                 Ok(())
             }
             Self::Subscriptions { hub, serves_older_mercure_revision } => {
-                let updates =
-                    changes.iter().map(|change| update(hub, change, *serves_older_mercure_revision));
-                // Together, unless one depends on the order.
-                let mut seen = HashSet::new();
-                if changes.iter().all(|change| seen.insert(&change.change.member)) {
-                    try_join_all(updates).await.map(drop)
-                } else {
-                    for update in updates {
-                        update.await?;
-                    }
-                    Ok(())
+                for wave in waves(changes) {
+                    let updates =
+                        wave.into_iter().map(|change| update(hub, change, *serves_older_mercure_revision));
+                    try_join_all(updates).await?;
                 }
+                Ok(())
             }
         }
     }
+}
+
+/// Changes that can be published together, since each is about another member: the first change of
+/// each, then the second, and so on.
+fn waves(changes: &[Arc<Recorded>]) -> Vec<Vec<&Recorded>> {
+    let mut waves: Vec<Vec<&Recorded>> = Vec::new();
+    let mut counts = HashMap::new();
+    for recorded in changes {
+        let count: &mut usize = counts.entry(&recorded.change.member).or_default();
+        if *count == waves.len() {
+            waves.push(Vec::new());
+        }
+        waves[*count].push(recorded);
+        *count += 1;
+    }
+    waves
 }
 
 /// Publishes the updates about a subscription. A repeat within the log's window publishes nothing.
@@ -158,6 +168,8 @@ pub(super) struct Counts {
     pub(super) delivered: AtomicU64,
     /// Attempts that failed.
     pub(super) failed: AtomicU64,
+    /// Changes that could not be recorded, because too many waited.
+    pub(super) unrecorded: AtomicU64,
 }
 
 /// Delivers the changes of the hook with this index until it is cancelled.
@@ -201,7 +213,33 @@ pub(super) async fn deliver(
 /// Notes how far the hook is. If that fails, a hub that takes over delivers the batch once more.
 async fn record(hook: &str, through: Cursor, validator: &Validator, journal: &dyn Log) {
     let record = Record::Delivered { hook: hook.to_owned(), through: through.to_string() };
-    if let Err(error) = append(journal, validator, &[record]).await {
+    if let Err(error) = append(journal, validator, &[record], None).await {
         tracing::debug!(hook, %error, "cannot record how far a hook is delivered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings::log::{Epoch, Position, Timestamp};
+
+    use super::*;
+    use crate::hooks::change::Change;
+
+    #[test]
+    fn changes_of_one_member_are_published_one_after_the_other() {
+        let recorded = |id: &str| {
+            let (label, is_here) = (id.trim_end_matches(['+', '-']), id.ends_with('+'));
+            let member = tidings_presence::Member { topic: "chat".into(), label: Some(label.into()) };
+            Arc::new(Recorded {
+                cursor: Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL },
+                id: id.to_owned(),
+                time: Timestamp::from_millis(0),
+                change: Change { member: Member::Presence(member), is_here },
+            })
+        };
+        let changes = ["ann+", "ann-", "bob+", "bob-", "ann+", "cat+"].map(recorded);
+        let ids = |wave: Vec<&Recorded>| wave.iter().map(|change| change.id.clone()).collect::<Vec<_>>();
+        let waves: Vec<_> = waves(&changes).into_iter().map(ids).collect();
+        assert_eq!(waves, [vec!["ann+", "bob+", "cat+"], vec!["ann-", "bob-"], vec!["ann+"]]);
     }
 }

@@ -4,12 +4,12 @@
 //! Its records are changes, how far each hook has been delivered to, and checkpoints. A checkpoint is
 //! who is present and how far the hooks are, so that older records need not be kept.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, iter, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tidings::{
     ConnectionId, Matcher, NewEvent, Validator,
-    log::{Batch, Cursor, Entry, Epoch, Filter, Grants, Log, Position},
+    log::{Batch, Cursor, Entry, Epoch, Filter, Grants, IdempotencyKey, Log, Position},
     matcher_syntax, matcher_type,
 };
 use tidings_presence::{ActiveSubscription, SubscriptionKey};
@@ -25,6 +25,13 @@ const TOPIC: &str = "hooks";
 
 /// Bytes that are read at a time.
 const PAGE_BYTES: usize = 256 * 1024;
+
+/// Most records that are appended together.
+const APPENDED_MAX: usize = 500;
+
+/// Bytes of texts after which no further record is appended together with those before it. With what
+/// JSON adds, this is far below the largest message of a NATS server.
+const APPENDED_BYTES: usize = 128 * 1024;
 
 /// Members in a part of a checkpoint.
 const PART_MEMBERS_MAX: usize = 100;
@@ -101,6 +108,14 @@ impl Record {
             Member::Subscription(subscription) => {
                 Self::Subscription { subscription: SubscriptionRecord::of(subscription), here }
             }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Change { topic, label, .. } => topic.len() + label.as_ref().map_or(0, String::len),
+            Self::Subscription { subscription, .. } => subscription.bytes(),
+            Self::Delivered { .. } | Self::Checkpoint { .. } => 0,
         }
     }
 
@@ -187,22 +202,60 @@ impl Journal {
 
     /// Appends records, all or nothing.
     pub(super) async fn append(&self, records: &[Record]) -> Result<(), String> {
-        append(&*self.log, &self.validator, records).await
+        append(&*self.log, &self.validator, records, None).await
     }
 }
 
-/// Appends records, all or nothing.
-pub(super) async fn append(log: &dyn Log, validator: &Validator, records: &[Record]) -> Result<(), String> {
+/// Appends records, all or nothing. With a key that the log has seen lately it appends nothing.
+pub(super) async fn append(
+    log: &dyn Log,
+    validator: &Validator,
+    records: &[Record],
+    key: Option<IdempotencyKey>,
+) -> Result<(), String> {
     let event = |record| {
         let json = serde_json::to_string(record).expect("texts and numbers serialize");
         validator.event(NewEvent::new(TOPIC, json)).expect("JSON is text, and a record is small")
     };
-    let batch = Batch { events: records.iter().map(event).collect(), key: None };
+    let batch = Batch { events: records.iter().map(event).collect(), key };
     let appended = log.append(batch).await;
     appended.map(drop).map_err(|error| error.to_string())
+}
+
+/// Changes in parts that can be appended together.
+pub(super) fn parts(mut changes: &[Record]) -> impl Iterator<Item = &[Record]> {
+    iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |record: &&Record| {
+            let fits = bytes < APPENDED_BYTES;
+            bytes += record.bytes();
+            fits
+        };
+        let count = changes.iter().take(APPENDED_MAX).take_while(fits).count();
+        let (part, rest) = changes.split_at(count);
+        changes = rest;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 /// The record in an entry. `None` if another version has written it.
 pub(super) fn record(entry: &Entry) -> Option<Record> {
     serde_json::from_str(&entry.event.data).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_together_is_bounded_in_number_and_bytes() {
+        let change = |bytes| Record::Change { topic: "x".repeat(bytes), label: None, here: true };
+        let sizes =
+            |count, bytes| -> Vec<_> { parts(&vec![change(bytes); count]).map(<[Record]>::len).collect() };
+        assert_eq!(sizes(0, 10), [0; 0]);
+        assert_eq!(sizes(3, 10), [3]);
+        assert_eq!(sizes(APPENDED_MAX + 1, 10), [APPENDED_MAX, 1]);
+        assert_eq!(sizes(40, 8 * 1024), [16, 16, 8]);
+        assert_eq!(sizes(2, APPENDED_BYTES), [1, 1]);
+    }
 }

@@ -14,7 +14,7 @@ use tidings::log::{Cursor, Entry, Position, Timestamp};
 
 use super::{
     change::{Change, Kind, Member, Recorded},
-    journal::{JOURNAL_BYTES_MAX, Record, SubscriptionRecord, record},
+    journal::{JOURNAL_BYTES_MAX, Journal, Record, SubscriptionRecord, record},
 };
 
 /// Changes that wait for one hook. Beyond, the oldest are dropped and counted.
@@ -29,6 +29,8 @@ const CHECKPOINT_EVERY_BYTES_MAX: u64 = JOURNAL_BYTES_MAX / 4;
 #[derive(Debug)]
 pub(super) struct Ledger {
     present: HashSet<Member>,
+    /// Subscriptions that began since the last call of [`take_begun`](Self::take_begun).
+    begun: Vec<Member>,
     queues: Vec<Queue>,
     /// The parts of a checkpoint, as far as they have been read.
     checkpoint: Option<Checkpoint>,
@@ -62,6 +64,7 @@ impl Ledger {
             |(name, kinds)| Queue { name, kinds, pending: VecDeque::new(), through: None, dropped: 0 };
         Self {
             present: HashSet::new(),
+            begun: Vec::new(),
             queues: hooks.into_iter().map(queue).collect(),
             checkpoint: None,
             bytes_since_checkpoint: 0,
@@ -102,6 +105,9 @@ impl Ledger {
             return;
         }
         let kind = change.kind();
+        if kind == Kind::Began {
+            self.begun.push(change.member.clone());
+        }
         let id = entry.cursor.to_event_id();
         let recorded = Arc::new(Recorded {
             cursor: entry.cursor,
@@ -158,6 +164,11 @@ impl Ledger {
         &self.present
     }
 
+    /// The subscriptions that began, as the journal says, since the last call.
+    pub(super) fn take_begun(&mut self) -> Vec<Member> {
+        std::mem::take(&mut self.begun)
+    }
+
     /// The next changes for a hook, oldest first.
     pub(super) fn pending(&self, hook: usize, max: usize) -> Vec<Arc<Recorded>> {
         self.queues[hook].pending.iter().take(max).cloned().collect()
@@ -175,7 +186,7 @@ impl Ledger {
     }
 
     /// Begins the hooks that the journal does not know at its end, and returns their names.
-    pub(super) fn begin_new_hooks(&mut self, end: Cursor) -> Vec<String> {
+    fn begin_new_hooks(&mut self, end: Cursor) -> Vec<String> {
         let new = self.queues.iter_mut().filter(|queue| queue.through.is_none());
         new.map(|queue| {
             queue.delivered(end);
@@ -196,6 +207,17 @@ impl Ledger {
             self.queues.iter().filter_map(|queue| Some((queue.name.clone(), queue.through?.to_string())));
         Some(Record::checkpoint(self.present.iter(), hooks.collect()))
     }
+}
+
+/// Hooks that a journal, of which this ledger has read all, does not know begin with what happens from
+/// now on.
+pub(super) async fn begin_new_hooks(journal: &Journal, ledger: &mut Ledger) -> Result<(), String> {
+    let Some(end) = journal.end() else { return Ok(()) };
+    let through = end.to_string();
+    let new = ledger.begin_new_hooks(end);
+    let records: Vec<_> =
+        new.into_iter().map(|hook| Record::Delivered { hook, through: through.clone() }).collect();
+    if records.is_empty() { Ok(()) } else { journal.append(&records).await }
 }
 
 fn presence((topic, label): (String, Option<String>)) -> Member {
@@ -231,10 +253,7 @@ mod tests {
     use tidings_presence::{ActiveSubscription, SubscriptionKey};
 
     use super::*;
-    use crate::hooks::{
-        change::Kind::{Joined, Left},
-        journal::Journal,
-    };
+    use crate::hooks::change::Kind::{Joined, Left};
 
     const HOOK: &str = "app";
 

@@ -1,6 +1,6 @@
 //! Which changes are due: the difference between who is present and who is recorded as present.
-//! Those who left are due only after a grace, and subscriptions that ended at once: each has a
-//! connection of its own, which does not come back.
+//! Those who left are due only after a grace. Subscriptions are recorded by their own hub: what differs
+//! for longer than that takes is due, such as the end of those of a hub that died.
 //!
 //! This module has no clock: time is an argument.
 
@@ -12,6 +12,9 @@ use std::{
 use tokio::time::Instant;
 
 use super::change::{Change, Member};
+
+/// How long a subscription that began or ended may be left to its own hub.
+const OWN_TIME: Duration = Duration::from_secs(5);
 
 /// See the [module documentation](self).
 #[derive(Debug)]
@@ -27,13 +30,13 @@ impl Reconciler {
         Self { grace, unsettled: members.into_iter().map(|member| (member, now)).collect() }
     }
 
-    /// Members that came or left since the last call.
-    pub(super) fn note(&mut self, changed: HashSet<Member>, now: Instant) {
+    /// Members that came, left or were recorded since the last call.
+    pub(super) fn note(&mut self, changed: impl IntoIterator<Item = Member>, now: Instant) {
         self.unsettled.extend(changed.into_iter().map(|member| (member, now)));
     }
 
     /// The changes that are due. They stay due until they are recorded. `is_current`: whether one who
-    /// is not seen has left; otherwise nobody leaves, and the grace begins anew.
+    /// is not seen has left; otherwise nobody leaves, and what waits begins to wait anew.
     pub(super) fn due(
         &mut self,
         is_present: impl Fn(&Member) -> bool,
@@ -42,16 +45,19 @@ impl Reconciler {
         now: Instant,
     ) -> Vec<Change> {
         let mut due = Vec::new();
-        let grace = |member: &Member| grace_of(member, self.grace);
         self.unsettled.retain(|member, since| {
             let is_here = is_present(member);
             if is_here == recorded.contains(member) {
                 return false;
             }
-            if !is_here && !is_current {
+            let (waits, time) = match member {
+                Member::Presence(_) => (!is_here, self.grace),
+                Member::Subscription(_) => (true, OWN_TIME),
+            };
+            if waits && !is_current {
                 *since = now;
             }
-            if is_here || (is_current && now >= *since + grace(member)) {
+            if !waits || (is_current && now >= *since + time) {
                 due.push(Change { member: member.clone(), is_here });
             }
             true
@@ -60,16 +66,13 @@ impl Reconciler {
         due
     }
 
-    /// When the next one may have left for good.
+    /// When the next one may be due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.unsettled.iter().map(|(member, since)| *since + grace_of(member, self.grace)).min()
-    }
-}
-
-fn grace_of(member: &Member, grace: Duration) -> Duration {
-    match member {
-        Member::Presence(_) => grace,
-        Member::Subscription(_) => Duration::ZERO,
+        let time = |member: &Member| match member {
+            Member::Presence(_) => self.grace,
+            Member::Subscription(_) => OWN_TIME,
+        };
+        self.unsettled.iter().map(|(member, since)| *since + time(member)).min()
     }
 }
 
@@ -177,17 +180,36 @@ mod tests {
     }
 
     #[test]
-    fn a_subscription_that_ended_is_due_at_once() {
+    fn a_subscription_is_due_when_its_own_hub_has_not_recorded_it_in_time() {
+        let start = Instant::now();
+        let connection = ConnectionId::from_random([1; 16]);
+        let key = SubscriptionKey { syntax: None, text: "chat".into(), connection };
+        let subscription = Member::Subscription(ActiveSubscription { key, payload: None });
+        for (is_here, kind) in [(true, Kind::Began), (false, Kind::Ended)] {
+            let recorded: HashSet<_> = (!is_here).then(|| subscription.clone()).into_iter().collect();
+            let mut reconciler = Reconciler::new(GRACE, [subscription.clone()], start);
+            let mut due = |is_current, now| {
+                let due = reconciler.due(|_| is_here, &recorded, is_current, now);
+                (due.iter().map(Change::kind).collect::<Vec<_>>(), reconciler.next_due())
+            };
+            let later = start + OWN_TIME;
+            assert_eq!(due(true, start), (vec![], Some(later)));
+            assert_eq!(due(false, later), (vec![], Some(later + OWN_TIME)), "it is unknown who is there");
+            assert_eq!(due(true, later + OWN_TIME).0, [kind]);
+        }
+    }
+
+    #[test]
+    fn a_subscription_that_its_own_hub_records_is_left_to_it() {
         let start = Instant::now();
         let connection = ConnectionId::from_random([1; 16]);
         let key = SubscriptionKey { syntax: None, text: "chat".into(), connection };
         let subscription = Member::Subscription(ActiveSubscription { key, payload: None });
         let recorded = HashSet::from([subscription.clone()]);
         let mut reconciler = Reconciler::new(GRACE, [subscription], start);
-        assert_eq!(reconciler.due(|_| false, &recorded, false, start), [], "it may be at another hub");
-        assert_eq!(reconciler.next_due(), Some(start));
-        let due = reconciler.due(|_| false, &recorded, true, start);
-        assert_eq!(due.iter().map(Change::kind).collect::<Vec<_>>(), [Kind::Ended]);
+        assert_eq!(reconciler.due(|_| true, &HashSet::new(), true, start), []);
+        assert_eq!(reconciler.due(|_| true, &recorded, true, start + OWN_TIME), []);
+        assert_eq!(reconciler.next_due(), None);
     }
 
     #[test]

@@ -2,29 +2,30 @@
 //!
 //! ```text
 //! subscribers of all hubs ─► Watched ─► Reconciler ─► Journal ─► Ledger ─► deliveries
-//!                                          ▲                       │
-//!                                          └── who is recorded ────┘
+//!                                          ▲            ▲          │
+//!                                          └─ who is recorded ─────┘
+//!                                                       │
+//! subscriptions of each hub ─────────────► own ─────────┘
 //! ```
 //!
 //! The lease decides who works, and not what is right: the journal does (`ledger.rs`).
 
 use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Duration};
 
-use tidings::log::{
-    Cursor,
-    cluster::{Cluster, ClusterError, Lease},
-};
+use tidings::log::cluster::{Cluster, ClusterError, Lease};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
+    change::{Change, Member},
     delivery::deliver,
-    journal::{Journal, Record},
-    ledger::Ledger,
+    journal::{Journal, Record, parts},
+    ledger::{Ledger, begin_new_hooks},
     reconciler::Reconciler,
     shared::Shared,
+    watched::Watched,
 };
 
 /// The key of the lease.
@@ -39,8 +40,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(4);
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// The pause between two looks: changes of this time are recorded together.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Most changes that are appended together.
-const APPENDED_MAX: usize = 500;
+/// How often the journal is read at least where other hubs record their subscriptions.
+const READ_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a hub does not lead any more.
 enum Ended {
@@ -125,9 +126,12 @@ async fn lead(shared: &Arc<Shared>, held: &mut Held) -> Result<Infallible, Ended
     let mut journal = Journal::new(Arc::clone(&shared.journal));
     let mut ledger = Ledger::new(shared.hooks.iter().map(|hook| (hook.name.clone(), hook.kinds.clone())));
     journal.read(|entry| ledger.read(entry)).await?;
-    if let Some(end) = journal.end() {
-        begin_new_hooks(&journal, &mut ledger, end).await?;
+    begin_new_hooks(&journal, &mut ledger).await?;
+    if !shared.is_clustered {
+        end_subscriptions_of_before(&shared.watched, &mut journal, &mut ledger).await?;
     }
+    // These are among those who are present.
+    drop(ledger.take_begun());
     let mut members: HashSet<_> = shared.watched.follow();
     members.extend(ledger.present().iter().filter(|member| shared.watched.covers(member)).cloned());
     let mut reconciler = Reconciler::new(shared.grace, members, Instant::now());
@@ -149,22 +153,39 @@ async fn lead(shared: &Arc<Shared>, held: &mut Held) -> Result<Infallible, Ended
         }
         record(shared, &mut journal, &mut reconciler).await?;
         sleep(PAUSE).await;
-        let next = held.renewed_at + RENEWED_EVERY;
-        let next = reconciler.next_due().map_or(next, |due| due.min(next));
+        let mut next = held.renewed_at + RENEWED_EVERY;
+        if shared.is_clustered && shared.watched.subscriptions.is_some() {
+            next = next.min(Instant::now() + READ_EVERY);
+        }
+        next = reconciler.next_due().map_or(next, |due| due.min(next));
         tokio::select! {
             () = shared.watched.changed() => {}
+            () = shared.own_recorded.notified() => {}
             () = sleep_until(next) => {}
         }
     }
 }
 
-/// Hooks that the journal does not know begin with what happens from now on.
-async fn begin_new_hooks(journal: &Journal, ledger: &mut Ledger, end: Cursor) -> Result<(), String> {
-    let through = end.to_string();
-    let new = ledger.begin_new_hooks(end);
-    let records: Vec<_> =
-        new.into_iter().map(|hook| Record::Delivered { hook, through: through.clone() }).collect();
-    if records.is_empty() { Ok(()) } else { journal.append(&records).await }
+/// Ends the subscriptions that the process before has recorded: no other hub can have them.
+async fn end_subscriptions_of_before(
+    watched: &Watched,
+    journal: &mut Journal,
+    ledger: &mut Ledger,
+) -> Result<(), String> {
+    let ended = ledger.present().iter().filter(|member| {
+        matches!(member, Member::Subscription(_)) && watched.covers(member) && !watched.is_present(member)
+    });
+    let ended = ended.map(|member| Change { member: member.clone(), is_here: false });
+    append_all(journal, &ended.collect::<Vec<_>>()).await?;
+    journal.read(|entry| ledger.read(entry)).await
+}
+
+async fn append_all(journal: &Journal, changes: &[Change]) -> Result<(), String> {
+    let records: Vec<_> = changes.iter().map(Record::of_change).collect();
+    for part in parts(&records) {
+        journal.append(part).await?;
+    }
+    Ok(())
 }
 
 /// Appends what is due, and reads what was appended, by whichever hub.
@@ -175,22 +196,23 @@ async fn record(shared: &Shared, journal: &mut Journal, reconciler: &mut Reconci
     let due = shared.board.with(|ledger| {
         reconciler.due(|member| shared.watched.is_present(member), ledger.present(), is_current, now)
     });
-    for changes in due.unwrap_or_default().chunks(APPENDED_MAX) {
-        journal.append(&changes.iter().map(Record::of_change).collect::<Vec<_>>()).await?;
-    }
+    append_all(journal, &due.unwrap_or_default()).await?;
     let mut entries = Vec::new();
     journal.read(|entry| entries.push(entry.clone())).await?;
     if entries.is_empty() {
         return Ok(());
     }
-    let checkpoint = shared.board.with(|ledger| {
+    let read = shared.board.with(|ledger| {
         for entry in &entries {
             ledger.read(entry);
         }
-        ledger.due_checkpoint()
+        (ledger.take_begun(), ledger.due_checkpoint())
     });
+    let (begun, checkpoint) = read.unwrap_or_default();
+    // Their hub may have died before others saw them.
+    reconciler.note(begun, now);
     shared.board.notify();
-    if let Some(records) = checkpoint.flatten() {
+    if let Some(records) = checkpoint {
         for record in records {
             journal.append(&[record]).await?;
         }

@@ -12,6 +12,7 @@ use tidings::log::{
 };
 use tidings_presence::PresenceList;
 use tidings_server::{Component, Figure};
+use tokio::sync::Notify;
 
 use super::{
     board::Board,
@@ -30,6 +31,10 @@ pub(super) struct Shared {
     pub(super) cluster: Arc<dyn Cluster>,
     pub(super) board: Arc<Board>,
     pub(super) grace: Duration,
+    /// Whether other hubs may record changes, too.
+    pub(super) is_clustered: bool,
+    /// Fires when this hub has recorded changes of its own subscribers.
+    pub(super) own_recorded: Notify,
     /// The lease, while this hub has it.
     pub(super) lease: Mutex<Option<Lease>>,
 }
@@ -67,10 +72,11 @@ impl Component for Hook {
 
     fn figures(&self) -> Vec<Figure> {
         let waiting = self.board.waiting(self.index, Clock::system().now());
+        let unrecorded = self.counts.unrecorded.load(Ordering::Relaxed);
         vec![
             Figure::new("tidings_hook_delivered_total", self.counts.delivered.load(Ordering::Relaxed)),
             Figure::new("tidings_hook_failed_total", self.counts.failed.load(Ordering::Relaxed)),
-            Figure::new("tidings_hook_dropped_total", waiting.dropped),
+            Figure::new("tidings_hook_dropped_total", waiting.dropped + unrecorded),
             Figure::new("tidings_hook_pending", waiting.changes as u64),
             Figure::new("tidings_hook_pending_age_seconds", waiting.age.as_secs()),
         ]
