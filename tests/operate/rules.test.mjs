@@ -16,6 +16,8 @@ const FILE = fileURLToPath(new URL('../../deploy/prometheus/alerts.yml', import.
 /** A sample a minute, for longer than every range and `for` together. */
 const MINUTES = 80;
 
+const DAY_SECS = 86_400;
+
 const always = (value) => `${value}x${MINUTES}`;
 const growing = (aMinute) => `0+${aMinute}x${MINUTES}`;
 /** The buckets of a histogram in which all observations are longer than `secs`. */
@@ -63,6 +65,9 @@ const HEALTHY = {
   [series('tidings_accept_pauses_total')]: always(2),
   [series('tidings_authentication_failures_total', { reason: 'invalid_token' })]: growing(30),
   [series('tidings_authentication_failures_total', { reason: 'expired' })]: growing(600),
+  [series('tidings_acme_certificate_expiry_timestamp_seconds', { acme: 'hub.example' })]: always(5 * DAY_SECS),
+  [series('tidings_acme_failed_total', { acme: 'hub.example' })]: always(3),
+  [series('tidings_acme_obtained_total', { acme: 'hub.example' })]: always(1),
   [series('tidings_upstream_up')]: always(1),
   [series('tidings_application_up', { application: 'app' })]: always(1),
   [series('tidings_upstream_requests_total', { outcome: 'answered' })]: growing(600),
@@ -92,6 +97,7 @@ const FAULTS = {
   TidingsNotReady: { [series('tidings_ready')]: always(0) },
   TidingsRestarts: { [series('process_start_time_seconds')]: `1700000000+600x${MINUTES}` },
   TidingsRequestsFail: failing(),
+  TidingsCertificateNotRenewed: { [series('tidings_acme_failed_total', { acme: 'hub.example' })]: growing(1) },
   TidingsPublishingSlow: {
     ...longer('tidings_publish_duration_seconds_bucket', 0.5),
     [series('tidings_publish_duration_seconds_bucket', { le: '0.25' })]: always(0),
@@ -159,6 +165,23 @@ test('each alert fires by its cause alone, and none for a hub that works', async
   // An alert on a bridge is about all hubs.
   const fired = Object.keys(FAULTS).map((alert) => `{alertname="${alert}"${alert === 'TidingsBridgeDown' ? '' : `,instance="${alert}:9091"`}}`);
   await promtool(t, [expectation([...hub('healthy'), ...hubs], fired), expectation([], ['{alertname="TidingsNoTargets"}'])]);
+});
+
+test('a certificate that is not renewed is reported in its last week, or on its last day without failures', async (t) => {
+  const certificate = (days, failures, renewals) => ({
+    [series('tidings_acme_certificate_expiry_timestamp_seconds', { acme: 'hub.example' })]: always(days * DAY_SECS),
+    [series('tidings_acme_failed_total', { acme: 'hub.example' })]: failures,
+    [series('tidings_acme_obtained_total', { acme: 'hub.example' })]: renewals,
+  });
+  const hubs = {
+    failing: certificate(6, growing(1), always(1)),
+    forgotten: certificate(0.9, always(0), always(1)),
+    early: certificate(20, growing(1), always(1)),
+    'short-lived': certificate(2, always(0), always(1)),
+    'renewed after failures': certificate(6, growing(1), growing(1)),
+  };
+  const fired = ['failing', 'forgotten'].map((name) => `{alertname="TidingsCertificateNotRenewed",instance="${name}:9091"}`);
+  await promtool(t, [expectation(Object.entries(hubs).flatMap(([name, differences]) => hub(name, differences)), fired)]);
 });
 
 test('the runbook has a section for each alert, and no other', () => {

@@ -197,7 +197,7 @@ pub(super) static METRICS: &[Metric] = &[
         kind: Gauge,
         labels: &[],
         help: "When the certificate from the authority expires, in seconds since 1970; 0 without one",
-        action: "Alert when it is less than a week ahead: renewals fail, and the log says why.",
+        action: "Alert when it comes near while `tidings_acme_failed_total` grows: renewals fail, and the log says why.",
         reading: Component("acme"),
     },
     Metric {
