@@ -1,6 +1,7 @@
 //! The conformance suite, and behaviour that only a remote log has.
 
-use tidings_log::{Entry, IdempotencyKey, Located, MemoryLog, conformance::check_all};
+use tidings_log::{Entry, IdempotencyKey, Located, MemoryLog};
+use tidings_log_conformance::check_all;
 use tidings_topic::{NewEvent, Validator};
 
 use super::*;
@@ -9,7 +10,7 @@ async fn without_faults(limits: MemoryLimits, clock: Option<Clock>) -> Option<Ar
     Some(Arc::new(DelayedLog::with_clock(1, Faults::default(), limits, clock.unwrap_or_default())))
 }
 
-tidings_log::conformance!(conformance, without_faults);
+tidings_log_conformance::conformance!(conformance, without_faults);
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_log_keeps_every_promise() {

@@ -3,10 +3,9 @@
 //! [`Cluster`] is the interface. It offers leases, so that only one of several hubs does a task;
 //! keyed state that expires, so that the state of a dead hub disappears; and broadcast, for
 //! short-lived messages. Delivering events needs none of it, and nothing is permanent: a hub renews
-//! its state before it expires. Every implementation passes the same [conformance
-//! suite](mod@conformance); [`LocalCluster`] is the implementation for hubs in one process.
+//! its state before it expires. Every implementation passes the suite of `tidings-log-conformance`;
+//! [`LocalCluster`] is the implementation for hubs in one process.
 
-pub mod conformance;
 mod local;
 pub mod parts;
 

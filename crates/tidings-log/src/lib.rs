@@ -2,7 +2,7 @@
 //! receive.
 //!
 //! [`Log`] is the interface between the hub and its store: memory, segment files, Redis Streams or
-//! JetStream. Every implementation passes the same [conformance suite](mod@conformance).
+//! JetStream. Every implementation passes the conformance suite of `tidings-log-conformance`.
 //!
 //! Every log guarantees:
 //! - **One order.** Positions grow with each append, every reader sees the same order, and
@@ -17,7 +17,6 @@
 mod clock;
 pub mod cluster;
 pub mod codec;
-pub mod conformance;
 mod draft;
 mod epochs;
 pub mod histogram;

@@ -204,12 +204,6 @@ mod tests {
     use super::*;
     use crate::{IdempotencyKey, Timestamp};
 
-    async fn make(limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
-        Some(Arc::new(MemoryLog::with_clock(limits, clock.unwrap_or_default())))
-    }
-
-    crate::conformance!(conformance, make);
-
     fn event(topic: &str, data: &str) -> crate::Event {
         Validator::default().event(NewEvent::new(topic, data)).expect("a valid event")
     }

@@ -6,4 +6,4 @@ mod support;
 
 use support::Fresh;
 
-tidings_log::cluster_conformance!(nats, Fresh::new());
+tidings_log_conformance::cluster_conformance!(nats, Fresh::new());

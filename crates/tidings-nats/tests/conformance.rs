@@ -6,5 +6,5 @@ mod support;
 
 use support::Fresh;
 
-tidings_log::conformance!(with_events_at_hand, Fresh::new());
-tidings_log::conformance!(with_nothing_at_hand, Fresh::with_nothing_at_hand());
+tidings_log_conformance::conformance!(with_events_at_hand, Fresh::new());
+tidings_log_conformance::conformance!(with_nothing_at_hand, Fresh::with_nothing_at_hand());

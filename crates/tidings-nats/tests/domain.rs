@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use support::{Fresh, connect};
 
-tidings_log::conformance!(log, Fresh::through_a_leaf_node());
-tidings_log::cluster_conformance!(cluster, Fresh::through_a_leaf_node());
+tidings_log_conformance::conformance!(log, Fresh::through_a_leaf_node());
+tidings_log_conformance::cluster_conformance!(cluster, Fresh::through_a_leaf_node());
 
 fn address(server: &NatsServer, parameters: &str) -> NatsAddress {
     format!("{}{parameters}", server.url()).parse().expect("an address")

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::support::{Fresh, PATIENCE, settings, until};
 
-tidings_log::cluster_conformance!(conformance, Fresh::<RedisServer>::default());
+tidings_log_conformance::cluster_conformance!(conformance, Fresh::<RedisServer>::default());
 
 async fn join(server: &RedisServer) -> RedisCluster {
     RedisCluster::open(&settings(&server.url(), MemoryLimits::default())).await.unwrap()

@@ -11,7 +11,7 @@ use tidings_topic::{Matcher, NewEvent, Validator};
 
 use crate::support::Fresh;
 
-tidings_log::conformance!(conformance, Fresh::<RedisServer>::default());
+tidings_log_conformance::conformance!(conformance, Fresh::<RedisServer>::default());
 
 #[tokio::test]
 async fn settings_of_a_url_open_a_log() {

@@ -12,12 +12,12 @@ use crate::support::{Fresh, append, next_entries, open, settings, texts, until_h
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_keeps_its_promises_on_a_redis_cluster() {
-    tidings_log::conformance::check_all(Fresh::<RedisNodes>::default()).await;
+    tidings_log_conformance::check_all(Fresh::<RedisNodes>::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_keeps_its_promises_on_a_redis_cluster() {
-    tidings_log::cluster::conformance::check_all(Fresh::<RedisNodes>::default()).await;
+    tidings_log_conformance::cluster::check_all(Fresh::<RedisNodes>::default()).await;
 }
 
 /// Resharding moves the log, with everything in it, while hubs use it.

@@ -12,12 +12,12 @@ use crate::support::{Fresh, append, next, open, settings, texts, until_health};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_keeps_its_promises_behind_sentinels() {
-    tidings_log::conformance::check_all(Fresh::<RedisSentinels>::default()).await;
+    tidings_log_conformance::check_all(Fresh::<RedisSentinels>::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cluster_keeps_its_promises_behind_sentinels() {
-    tidings_log::cluster::conformance::check_all(Fresh::<RedisSentinels>::default()).await;
+    tidings_log_conformance::cluster::check_all(Fresh::<RedisSentinels>::default()).await;
 }
 
 /// Every event that was acknowledged with `wait=1` is on the replica that takes over, so no epoch

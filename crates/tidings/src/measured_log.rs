@@ -225,7 +225,7 @@ mod tests {
         Some(Arc::new(MeasuredLog::new(Arc::new(log))))
     }
 
-    tidings_log::conformance!(conformance, make);
+    tidings_log_conformance::conformance!(conformance, make);
 
     fn batch() -> Batch {
         let event = Validator::default().event(NewEvent::new("chat", "hello")).expect("valid");

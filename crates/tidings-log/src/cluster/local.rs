@@ -283,15 +283,6 @@ const ENTRY_BYTES: usize = 200;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::conformance::Nodes;
-
-    fn make() -> std::future::Ready<Nodes> {
-        tokio::time::pause();
-        let cluster = LocalCluster::default();
-        std::future::ready(Nodes { one: Arc::new(cluster.clone()), other: Arc::new(cluster) })
-    }
-
-    crate::cluster_conformance!(conformance, make);
 
     #[tokio::test(start_paused = true)]
     async fn the_memory_of_keys_and_values_is_bounded_and_released() {

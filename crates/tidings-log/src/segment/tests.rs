@@ -16,26 +16,7 @@ use std::sync::Arc;
 use tidings_topic::{Event, Matcher, NewEvent, Validator};
 
 use super::*;
-use crate::{IdempotencyKey, MemoryLimits, numbers::position};
-
-async fn make(limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
-    let directory = tempfile::tempdir().expect("a directory");
-    let settings = SegmentSettings {
-        sync: SyncLevel::Never,
-        bytes_max: limits.bytes_max,
-        count_max: limits.count_max,
-        age_max: limits.age_max,
-        keys_max: limits.keys_max,
-        ..SegmentSettings::default()
-    };
-    let (disk, lock) = RealDisk::open(directory.path()).expect("a directory");
-    let held = Box::new((lock, directory));
-    let clock = clock.unwrap_or_default();
-    let log = SegmentLog::open_on(Arc::new(disk), held, settings, clock).expect("a fresh log");
-    Some(Arc::new(log))
-}
-
-crate::conformance!(conformance, make);
+use crate::{IdempotencyKey, numbers::position};
 
 fn event(topic: &str, data: &str) -> Event {
     Validator::default().event(NewEvent::new(topic, data)).expect("a valid event")

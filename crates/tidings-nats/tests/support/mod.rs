@@ -11,11 +11,8 @@ use std::{
     time::Duration,
 };
 
-use tidings_log::{
-    Clock, Log, MemoryLimits,
-    cluster::{self, conformance::Nodes},
-    conformance,
-};
+use tidings_log::{Clock, Log, MemoryLimits};
+use tidings_log_conformance::{Make, cluster};
 use tidings_nats::{Nats, NatsAddress, NatsSettings};
 use tidings_testkit::{NatsDomains, NatsServer};
 
@@ -100,7 +97,7 @@ impl Fresh {
     }
 }
 
-impl conformance::Make for Fresh {
+impl Make for Fresh {
     /// Time is the server's, and so is the deduplication window.
     async fn make(&self, limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
         if clock.is_some() || limits.keys_max != MemoryLimits::default().keys_max {
@@ -119,13 +116,13 @@ impl conformance::Make for Fresh {
     }
 }
 
-impl cluster::conformance::Make for Fresh {
-    async fn make(&self) -> Nodes {
+impl cluster::Make for Fresh {
+    async fn make(&self) -> cluster::Nodes {
         let address = self.address();
         let join = async || {
             let nats = connect(&address, NatsSettings::default()).await;
             Arc::new(nats.cluster().await.expect("the cluster opens"))
         };
-        Nodes { one: join().await, other: join().await }
+        cluster::Nodes { one: join().await, other: join().await }
     }
 }

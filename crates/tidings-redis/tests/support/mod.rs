@@ -12,8 +12,9 @@ use std::{
 
 use tidings_log::{
     AppendError, Appended, Batch, Clock, Cursor, Entry, Event, Filter, Grants, IdempotencyKey, Log,
-    MemoryLimits, Tail, TailItem, cluster, conformance,
+    MemoryLimits, Tail, TailItem,
 };
+use tidings_log_conformance::{Make, cluster};
 use tidings_redis::{RedisCluster, RedisLog, RedisSettings};
 use tidings_testkit::{RedisNodes, RedisSentinels, RedisServer};
 use tidings_topic::{Matcher, NewEvent, Validator};
@@ -158,7 +159,7 @@ impl<S: Servers> Fresh<S> {
     }
 }
 
-impl<S: Servers> conformance::Make for Fresh<S> {
+impl<S: Servers> Make for Fresh<S> {
     async fn make(&self, limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
         let settings = self.settings(limits).await;
         let log = RedisLog::open_with_clock(settings, Some(clock.unwrap_or_default()))
@@ -168,10 +169,10 @@ impl<S: Servers> conformance::Make for Fresh<S> {
     }
 }
 
-impl<S: Servers> cluster::conformance::Make for Fresh<S> {
-    async fn make(&self) -> cluster::conformance::Nodes {
+impl<S: Servers> cluster::Make for Fresh<S> {
+    async fn make(&self) -> cluster::Nodes {
         let settings = self.settings(MemoryLimits::default()).await;
         let join = async || Arc::new(RedisCluster::open(&settings).await.expect("Redis is there"));
-        cluster::conformance::Nodes { one: join().await, other: join().await }
+        cluster::Nodes { one: join().await, other: join().await }
     }
 }

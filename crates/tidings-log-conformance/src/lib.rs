@@ -1,11 +1,25 @@
-//! The conformance suite that every [`Log`](crate::Log) passes.
+//! The conformance suite that every [`Log`](tidings_log::Log) passes, and in [`cluster`] the one
+//! that every [`Cluster`](tidings_log::cluster::Cluster) passes.
 //!
-//! Each check verifies one guarantee with fresh logs from a factory.
-//! [`conformance!`](crate::conformance!) makes a test of each; [`check_all`] runs them one after
-//! the other. A check that needs a clock or a limit that the log cannot be given ([`Make::make`])
-//! passes without checking anything.
+//! Each check verifies one guarantee with fresh logs from a factory. [`conformance!`] makes a test
+//! of each; [`check_all`] runs them one after the other. A check that needs a clock or a limit that
+//! the log cannot be given ([`Make::make`]) passes without checking anything.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use tidings_log::{Clock, Log, MemoryLimits, MemoryLog};
+//!
+//! async fn make(limits: MemoryLimits, clock: Option<Clock>) -> Option<Arc<dyn Log>> {
+//!     Some(Arc::new(MemoryLog::with_clock(limits, clock.unwrap_or_default())))
+//! }
+//!
+//! tidings_log_conformance::conformance!(memory, make);
+//! # fn main() {}
+//! ```
 
 pub mod appending;
+pub mod cluster;
 pub mod deleting;
 pub mod reading;
 pub mod retaining;
@@ -100,7 +114,7 @@ macro_rules! conformance_test {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
-                $crate::conformance::$group::$check($make).await;
+                $crate::$group::$check($make).await;
             }
         )*
     };
@@ -110,6 +124,6 @@ macro_rules! conformance_test {
 #[macro_export]
 macro_rules! conformance_run {
     ($make:expr; $($group:ident::$check:ident)*) => {
-        $( $crate::conformance::$group::$check($make).await; )*
+        $( $crate::$group::$check($make).await; )*
     };
 }

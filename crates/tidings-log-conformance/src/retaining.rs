@@ -8,7 +8,7 @@ use super::subject::{
     Make, PLENTY, append, append_each, append_with_key, event, everything, exact, granted, id, limited,
     pattern, private, public, read, read_all, texts, valid,
 };
-use crate::{Appended, Clock, MemoryLimits, Timestamp};
+use tidings_log::{Appended, Clock, MemoryLimits, Timestamp};
 
 fn count(count_max: u64) -> MemoryLimits {
     MemoryLimits { count_max: Some(count_max), ..MemoryLimits::default() }

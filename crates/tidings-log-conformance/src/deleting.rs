@@ -6,7 +6,7 @@ use super::subject::{
     Make, PLENTY, append, append_each, append_with_key, event, everything, exact, granted, id, next, pattern,
     plain, private, public, read, read_all, texts, topic, valid,
 };
-use crate::{Appended, TailItem};
+use tidings_log::{Appended, TailItem};
 
 /// No call finds deleted events by any of their topics, and all other events keep their positions.
 pub async fn a_deleted_topic_is_no_longer_read(make: &impl Make) {

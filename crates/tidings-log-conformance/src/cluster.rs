@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Change, Cluster, Messages, Watch, agree};
+use tidings_log::cluster::{Change, Cluster, Messages, Watch, agree};
 
 /// Two nodes of one cluster that has no other nodes.
 #[derive(Clone, Debug)]
@@ -87,8 +87,8 @@ macro_rules! cluster_conformance_test {
             #[tokio::test]
             async fn $check() {
                 let make = $make;
-                let nodes = $crate::cluster::conformance::Make::make(make).await;
-                $crate::cluster::conformance::$check(nodes).await;
+                let nodes = $crate::cluster::Make::make(make).await;
+                $crate::cluster::$check(nodes).await;
             }
         )*
     };
@@ -98,7 +98,7 @@ macro_rules! cluster_conformance_test {
 #[macro_export]
 macro_rules! cluster_conformance_run {
     ($make:expr; $($check:ident)*) => {
-        $( $crate::cluster::conformance::$check($make.make().await).await; )*
+        $( $crate::cluster::$check($make.make().await).await; )*
     };
 }
 

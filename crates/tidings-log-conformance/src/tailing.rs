@@ -8,7 +8,7 @@ use super::subject::{
     Make, PLENTY, ROUNDS, append, append_each, assert_ordered, event, everything, limited, next,
     next_entries, plain, publishers, read_all, texts,
 };
-use crate::{MemoryLimits, TailItem};
+use tidings_log::{MemoryLimits, TailItem};
 
 /// A tail yields everything after its cursor, and nothing else.
 pub async fn a_tail_starts_after_its_cursor(make: &impl Make) {

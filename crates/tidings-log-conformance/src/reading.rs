@@ -9,7 +9,7 @@ use super::subject::{
     Make, PATIENCE, PLENTY, ROUNDS, append, append_each, assert_ordered, event, everything, exact, granted,
     id, limited, pattern, plain, private, public, publishers, read, read_all, texts, topic, valid,
 };
-use crate::{Clock, Cursor, Log, LogStats, MemoryLimits, Timestamp};
+use tidings_log::{Clock, Cursor, Log, LogStats, MemoryLimits, Timestamp};
 
 /// However small the pages are, together they contain every accepted event.
 pub async fn pages_join_without_gaps_or_duplicates(make: &impl Make) {

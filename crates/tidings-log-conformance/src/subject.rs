@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_topic::{Event, Filter, Grants, Matcher, NewEvent, Topic, Validator};
 
-use crate::{
+use tidings_log::{
     AppendError, Appended, Batch, Clock, Cursor, Entry, EventId, IdempotencyKey, Log, MemoryLimits, Page,
     Position, Tail, TailItem,
 };

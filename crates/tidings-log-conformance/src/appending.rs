@@ -9,7 +9,7 @@ use super::subject::{
     Make, PLENTY, ROUNDS, append, append_with_key, event, everything, id, limited, plain, publishers, read,
     read_all, texts, valid,
 };
-use crate::{AppendError, Appended, Batch, IdempotencyKey, MemoryLimits};
+use tidings_log::{AppendError, Appended, Batch, IdempotencyKey, MemoryLimits};
 
 /// Positions grow with each append.
 pub async fn events_come_back_in_the_order_they_were_appended(make: &impl Make) {
