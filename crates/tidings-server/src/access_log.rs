@@ -23,6 +23,7 @@ use axum::{
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use http_body::{Frame, SizeHint};
+use tidings::CloseReason;
 
 use self::ids::{REQUEST_ID, RequestId, TraceId};
 use crate::{
@@ -42,6 +43,8 @@ pub(crate) struct Record {
     bytes: u64,
     kind: Kind,
     is_complete: bool,
+    /// Why it has ended, of a stream.
+    reason: Option<CloseReason>,
 }
 
 /// What is known of a request before it is answered.
@@ -112,14 +115,15 @@ impl Requested {
             (_, Some(_)) => Kind::Tunnel,
             _ => Kind::Response,
         };
-        let record = Record { request: self, status, bytes: 0, kind, is_complete: has_no_body };
+        let record = Record { request: self, status, bytes: 0, kind, is_complete: has_no_body, reason: None };
         match kind {
             Kind::Stream => info!(record, "stream opened"),
             Kind::Tunnel => info!(record, "tunnel opened"),
             Kind::Response => {}
         }
         if let Some(stream) = stream {
-            stream.hold(Box::new(record));
+            let mut record = record;
+            stream.on_end(Box::new(move |reason| record.ends_with(reason)));
             return response;
         }
         if let Some(tunnel) = tunnel {
@@ -127,6 +131,12 @@ impl Requested {
             return response;
         }
         response.map(|body| Body::new(FollowedBody { body, record }))
+    }
+}
+
+impl Record {
+    fn ends_with(&mut self, reason: CloseReason) {
+        self.reason = Some(reason);
     }
 }
 
@@ -140,7 +150,10 @@ impl Drop for Record {
             Kind::Response => {
                 info!(record, duration_ms, bytes = record.bytes, complete = record.is_complete, "request");
             }
-            Kind::Stream => info!(record, duration_ms, "stream ended"),
+            Kind::Stream => {
+                let reason = record.reason.map(CloseReason::as_str);
+                info!(record, duration_ms, reason, "stream ended");
+            }
             Kind::Tunnel => info!(record, duration_ms, "tunnel ended"),
         }
     }

@@ -7,8 +7,8 @@
 //! will be, and a response that loses its extensions still streams.
 
 use std::{
-    any::Any,
     convert::Infallible,
+    fmt,
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http_body::Frame;
 #[cfg(target_os = "linux")]
 use tidings::Socket;
-use tidings::Subscription;
+use tidings::{OnEnd, Subscription};
 
 use crate::{
     http1::HubSocket,
@@ -31,14 +31,13 @@ use crate::{
 };
 
 /// An open stream, and the resources that it holds.
-#[derive(Debug)]
 pub(crate) struct OpenStream {
     pub(crate) subscription: Subscription,
     pub(crate) keep: StreamKeep,
     /// Where it is found when it is revoked, if it can be.
     pub(crate) listed: Option<Box<Listed>>,
-    /// What is dropped with it, if anything is.
-    pub(crate) held: Option<Box<dyn Any + Send>>,
+    /// What learns why it has ended, if anything does.
+    pub(crate) on_end: Option<OnEnd>,
 }
 
 /// Dropping it releases the slot and counts the stream as closed.
@@ -75,17 +74,18 @@ impl OpenStream {
         permit: P,
     ) {
         // Most streams cannot be revoked, and then nothing is kept for it.
-        let keep: Box<dyn Any + Send> = match self.listed {
-            Some(listed) => Box::new((self.keep, permit, listed)),
-            None => Box::new((self.keep, permit)),
-        };
-        let keep = match self.held {
-            Some(held) => Box::new((keep, held)),
-            None => keep,
+        let kept = (self.keep, permit);
+        let on_end: OnEnd = match (self.listed, self.on_end) {
+            (None, None) => Box::new(move |_| _ = &kept),
+            (Some(listed), None) => Box::new(move |_| _ = (&kept, &listed)),
+            (listed, Some(mut on_end)) => Box::new(move |reason| {
+                _ = (&kept, &listed);
+                on_end(reason);
+            }),
         };
         let socket = match socket.encryption {
-            Some(encryption) => Socket::encrypted(socket.stream, encryption, keep),
-            None => Socket::plain(socket.stream, keep),
+            Some(encryption) => Socket::encrypted(socket.stream, encryption, on_end),
+            None => Socket::plain(socket.stream, on_end),
         };
         self.subscription.drive_socket(socket, headers, early_bytes);
     }
@@ -94,6 +94,12 @@ impl OpenStream {
     #[cfg(not(target_os = "linux"))]
     pub(crate) fn drive_socket<P>(self, _: HubSocket, _: Vec<u8>, _: usize, _: P) {
         unreachable!("{self:?} needs no socket");
+    }
+}
+
+impl fmt::Debug for OpenStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenStream").field("subscription", &self.subscription).finish_non_exhaustive()
     }
 }
 
@@ -127,10 +133,10 @@ impl StreamHandle {
         self.0.stream.lock().expect("nothing panics while it holds this").take()
     }
 
-    /// Drops this with the stream.
-    pub(crate) fn hold(&self, held: Box<dyn Any + Send>) {
+    /// Calls this with the reason when the stream ends, and drops it with the stream.
+    pub(crate) fn on_end(&self, on_end: OnEnd) {
         if let Some(stream) = &mut *self.0.stream.lock().expect("nothing panics while it holds this") {
-            stream.held = Some(held);
+            stream.on_end = Some(on_end);
         }
     }
 
@@ -168,5 +174,13 @@ impl http_body::Body for StreamBody {
             stream.subscription.end_when_caught_up();
         }
         Pin::new(&mut stream.subscription).poll_frame(context)
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        if let Some(OpenStream { subscription, on_end: Some(on_end), .. }) = self.stream.as_deref_mut() {
+            on_end(subscription.close_reason());
+        }
     }
 }

@@ -147,7 +147,7 @@ pub(crate) async fn open(
         Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
     };
     let keep = StreamKeep::new(slot, &app.metrics.counts, parts.version.into());
-    let handle = StreamHandle::of(OpenStream { subscription, keep, listed, held: None });
+    let handle = StreamHandle::of(OpenStream { subscription, keep, listed, on_end: None });
     let mut response = (headers, Body::new(handle.body())).into_response();
     match end {
         Some(end) => {

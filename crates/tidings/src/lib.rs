@@ -154,7 +154,7 @@ pub use tidings_topic::{
 
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
-pub use shard::socket::{Encryption, Socket};
+pub use shard::socket::{Encryption, OnEnd, Socket};
 #[doc(hidden)]
 pub use {
     counts::{closed::CloseReason, reader_lag::ReaderLag},

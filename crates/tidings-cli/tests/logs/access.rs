@@ -110,16 +110,21 @@ async fn a_stream_is_logged_when_it_is_opened_and_when_it_has_ended() {
     drop(stream);
     let ended = logged(&hub, "stream ended", is_it).await;
     assert!(ended["duration_ms"].as_f64().unwrap() > 0.0, "{ended}");
+    assert_eq!(ended["reason"], "client", "{ended}");
 
     // The connection pulls it.
     let mut old = Connection::open(hub.address()).await.unwrap();
     old.send("GET /topics/private-topic HTTP/1.0\r\nAccept: text/event-stream\r\n\r\n").await.unwrap();
     let opened = logged(&hub, "stream opened", |fields| fields["route"] == "/topics/{topic}").await;
     drop(old);
-    logged(&hub, "stream ended", |fields| fields["request_id"] == opened["request_id"]).await;
+    let ended = logged(&hub, "stream ended", |fields| fields["request_id"] == opened["request_id"]).await;
+    assert_eq!(ended["reason"], "client", "{ended}");
 
-    let printed = printed_to_the_end(hub).await.join("\n");
-    assert!(!printed.contains("private-topic"), "{printed}");
+    let _last = EventStream::open(hub.address(), "/stream?topic=private-topic").await.unwrap();
+    let printed = printed_to_the_end(hub).await;
+    assert!(!printed.iter().any(|line| line.contains("private-topic")), "{printed:?}");
+    let ended = printed.iter().rfind(|line| line.contains("stream ended")).unwrap();
+    assert!(ended.contains(r#""reason":"shutdown""#), "{ended}");
 }
 
 #[tokio::test]

@@ -376,7 +376,7 @@ mod tests {
         let ask = Subscribe::new([hub.validator().exact("chat").expect("valid")]);
         let (_, parts) = hub.subscribe(ask).await.expect("memory is there").into_parts();
         NewSubscriber {
-            wire: Socket::plain(stream, Box::new(())),
+            wire: Socket::plain(stream, Box::new(|_| ())),
             headers: Vec::new(),
             input_bytes: 0,
             parts,
@@ -526,7 +526,7 @@ mod tests {
     #[test]
     fn closing_frames_survive_input_that_was_not_read() {
         let (mut client, server) = pair();
-        let mut server = Socket::plain(server, Box::new(()));
+        let mut server = Socket::plain(server, Box::new(|_| ()));
         client.write_all(b"unasked").expect("it is open");
         // More than the client's side holds: some of it has not left when the connection is closed.
         let mut written = 0;

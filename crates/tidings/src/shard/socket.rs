@@ -4,7 +4,6 @@
 //! and nothing else. What an encrypted one needs besides is in one allocation.
 
 use std::{
-    any::Any,
     fmt,
     io::{self, Read, Write},
     net::{Shutdown, TcpStream},
@@ -12,6 +11,7 @@ use std::{
 };
 
 use super::wire::{INPUT_BYTES_MAX, Wire};
+use crate::CloseReason;
 
 /// What encrypts the bytes of a socket that the hub writes to, such as TLS.
 ///
@@ -37,28 +37,31 @@ pub trait Encryption: Send {
     fn end(&mut self, socket: &TcpStream);
 }
 
+/// Called with the reason when a stream ends, and dropped when its connection has ended. If the whole
+/// hub is dropped, it is not called.
+pub type OnEnd = Box<dyn FnMut(CloseReason) + Send>;
+
 /// A connection that is handed over to the hub.
 pub struct Socket {
     stream: TcpStream,
     layer: Layer,
 }
 
-/// What is between the stream and its socket, and what is dropped with the connection.
+/// What is between the stream and its socket, and what learns of the end of the connection.
 enum Layer {
-    Plain { _keep: Box<dyn Any + Send> },
+    Plain { on_end: OnEnd },
     Encrypted(Box<Encrypted>),
 }
 
 struct Encrypted {
     encryption: Box<dyn Encryption>,
-    _keep: Box<dyn Any + Send>,
+    on_end: OnEnd,
 }
 
 impl Socket {
-    /// A socket whose bytes are those of the stream. It must be non-blocking. `keep` is dropped
-    /// when the connection has ended.
-    pub fn plain(stream: TcpStream, keep: Box<dyn Any + Send>) -> Self {
-        Self { stream, layer: Layer::Plain { _keep: keep } }
+    /// A socket whose bytes are those of the stream. It must be non-blocking.
+    pub fn plain(stream: TcpStream, on_end: OnEnd) -> Self {
+        Self { stream, layer: Layer::Plain { on_end } }
     }
 
     /// Why the system has given the connection up, if it has. It reports that once.
@@ -67,8 +70,8 @@ impl Socket {
     }
 
     /// The same with encryption in between.
-    pub fn encrypted(stream: TcpStream, encryption: Box<dyn Encryption>, keep: Box<dyn Any + Send>) -> Self {
-        Self { stream, layer: Layer::Encrypted(Box::new(Encrypted { encryption, _keep: keep })) }
+    pub fn encrypted(stream: TcpStream, encryption: Box<dyn Encryption>, on_end: OnEnd) -> Self {
+        Self { stream, layer: Layer::Encrypted(Box::new(Encrypted { encryption, on_end })) }
     }
 }
 
@@ -110,6 +113,13 @@ impl Wire for Socket {
             layer.encryption.end(&self.stream);
         }
         let _ = TcpStream::shutdown(&self.stream, Shutdown::Write);
+    }
+
+    fn has_ended(&mut self, reason: CloseReason) {
+        match &mut self.layer {
+            Layer::Plain { on_end } => on_end(reason),
+            Layer::Encrypted(layer) => (layer.on_end)(reason),
+        }
     }
 }
 

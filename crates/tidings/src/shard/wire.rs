@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::CloseReason;
+
 /// Bytes that a subscriber may send unasked on a stream. More of them end the connection.
 pub(crate) const INPUT_BYTES_MAX: usize = 8 * 1024;
 
@@ -18,4 +20,6 @@ pub(crate) trait Wire {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
     /// Everything has been sent.
     fn shut_down(&mut self);
+    /// The stream has ended. This is the last call.
+    fn has_ended(&mut self, reason: CloseReason);
 }

@@ -337,6 +337,12 @@ impl Subscription {
         Some(bytes)
     }
 
+    /// Why the stream has ended, or ends when this is dropped.
+    #[doc(hidden)]
+    pub fn close_reason(&self) -> CloseReason {
+        self.ended.unwrap_or(CloseReason::Client)
+    }
+
     pub(crate) fn hub(&self) -> &Hub {
         &self.hub
     }
@@ -564,7 +570,7 @@ impl Drop for Subscription {
         if self.is_to_end.is_some() {
             engine.endings.remove_pulled(&self.reader.connection);
             if self.membership.is_some() {
-                engine.counts.closed.count(self.ended.unwrap_or(CloseReason::Client));
+                engine.counts.closed.count(self.close_reason());
             }
         }
         self.reader.leave(&engine.feeds);

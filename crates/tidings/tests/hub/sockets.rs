@@ -1,9 +1,9 @@
 //! Real sockets that were handed to the fan-out.
 #![cfg(target_os = "linux")]
 
-use std::{any::Any, net::TcpStream as StdStream, sync::Arc, time::Duration};
+use std::{net::TcpStream as StdStream, sync::Arc, time::Duration};
 
-use tidings::{Hub, HubSettings, NewEvent, Since, Socket, Subscribe};
+use tidings::{Hub, HubSettings, NewEvent, OnEnd, Since, Socket, Subscribe};
 use tidings_sse::{Item, Parser};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -31,6 +31,11 @@ impl Drop for Ended {
     }
 }
 
+/// Drops this with the connection.
+fn keep(kept: impl Send + 'static) -> OnEnd {
+    Box::new(move |_| _ = &kept)
+}
+
 struct Acceptor {
     listener: TcpListener,
     hub: Hub,
@@ -44,15 +49,15 @@ impl Acceptor {
     }
 
     async fn open(&self, ask: Subscribe) -> Client {
-        self.open_with(ask, Box::new(Ended(self.ended.clone()))).await
+        self.open_with(ask, keep(Ended(self.ended.clone()))).await
     }
 
-    async fn open_with(&self, ask: Subscribe, keep: Box<dyn Any + Send>) -> Client {
+    async fn open_with(&self, ask: Subscribe, on_end: OnEnd) -> Client {
         let address = self.listener.local_addr().expect("it listens");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
         let server: StdStream = accepted.expect("accepted").0.into_std().expect("not in use");
         let subscription = self.hub.subscribe(ask).await.expect("the memory log is always available");
-        subscription.drive_socket(Socket::plain(server, keep), HEAD.to_vec(), 0);
+        subscription.drive_socket(Socket::plain(server, on_end), HEAD.to_vec(), 0);
         Client { socket: client.expect("connected"), bytes: Vec::new(), parser: Parser::new() }
     }
 
@@ -179,8 +184,7 @@ async fn a_subscriber_is_counted_no_more_when_its_connection_ends() {
     let hub = hub(0).await;
     let acceptor = Acceptor::new(&hub).await;
     let counted = watch::Sender::new(None);
-    let client =
-        acceptor.open_with(Client::chat(&hub), Box::new(Counted(hub.clone(), counted.clone()))).await;
+    let client = acceptor.open_with(Client::chat(&hub), keep(Counted(hub.clone(), counted.clone()))).await;
     assert_eq!(hub.stats().subscribers, 1);
     drop(client);
     let mut counted = counted.subscribe();
@@ -325,7 +329,7 @@ async fn a_panic_in_a_shard_ends_its_streams_and_closes_the_hub() {
         for client in &mut clients {
             assert_eq!(client.events(1).await.0, ["hello"]);
         }
-        let victim = acceptor.open_with(Client::chat(&hub), Box::new(Grenade)).await;
+        let victim = acceptor.open_with(Client::chat(&hub), keep(Grenade)).await;
         drop(victim);
         timeout(PATIENCE, hub.closed()).await.expect("it is noticed");
         let failure = hub.failure().expect("it has failed");
@@ -377,8 +381,8 @@ async fn sockets_that_are_ended_by_name_get_a_notice_or_are_cut_and_others_stay(
             let server: StdStream = accepted.expect("accepted").0.into_std().expect("not in use");
             let subscription = hub.subscribe(ask).await.expect("the memory log is always available");
             names.push(subscription.connection());
-            let keep = Box::new(Ended(acceptor.ended.clone()));
-            subscription.drive_socket(Socket::plain(server, keep), HEAD.to_vec(), 0);
+            let on_end = keep(Ended(acceptor.ended.clone()));
+            subscription.drive_socket(Socket::plain(server, on_end), HEAD.to_vec(), 0);
             clients.push(Client {
                 socket: client.expect("connected"),
                 bytes: Vec::new(),

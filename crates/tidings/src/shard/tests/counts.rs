@@ -16,7 +16,7 @@ fn closed(stage: &Stage) -> Vec<(CloseReason, u64)> {
 }
 
 #[test]
-fn a_closed_stream_counts_for_the_reason_that_ended_it() {
+fn a_closed_stream_counts_for_the_reason_that_ended_it_and_its_connection_learns_it() {
     let hour = Duration::from_secs(3_600);
     for reason in CloseReason::ALL {
         in_paused_time(async {
@@ -58,6 +58,7 @@ fn a_closed_stream_counts_for_the_reason_that_ended_it() {
                 }
             }
             assert_eq!(closed(&stage), [(reason, 1)]);
+            assert_eq!(stage.listeners[who].socket.peer().ended_by, Some(reason));
         });
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Peer {
     pub(super) has_hung_up: bool,
     pub(super) is_reset: bool,
     pub(super) was_shut_down: bool,
+    /// What the stream has ended with.
+    pub(super) ended_by: Option<CloseReason>,
     pub(super) writes: usize,
     pub(super) largest_write: usize,
     /// So many calls will be interrupted by a signal.
@@ -137,6 +139,10 @@ impl Wire for Socket {
 
     fn shut_down(&mut self) {
         self.peer().was_shut_down = true;
+    }
+
+    fn has_ended(&mut self, reason: CloseReason) {
+        self.peer().ended_by = Some(reason);
     }
 }
 
