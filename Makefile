@@ -105,7 +105,7 @@ torture: ## The long tests: replay-to-live (EVENTS=n), the log in files (CRASH_P
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=$(EVENTS) $(CARGO) test --locked --release -p tidings --test replay_to_live -- --nocapture
 	TIDINGS_CRASH_POINTS=$(CRASH_POINTS) TIDINGS_FLIP_STEP=1 $(CARGO) test --locked --release -p tidings-log --lib segment::
 	TIDINGS_TENANT_REQUESTS=$(REQUESTS) $(CARGO) test --locked --release -p tidings-server --test tenants -- --nocapture
-	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test kills -- --nocapture
+	TIDINGS_KILLS=300 TIDINGS_KEYED=100000 $(CARGO) test --locked -p tidings-cli --test lifecycle -- --nocapture kills::
 	$(CARGO) build --locked -p tidings-cli -p tidings-testkit
 	TIDINGS_OUTAGES=20 $(CARGO) test --locked -p tidings-redis --test hubs -- --nocapture
 	TIDINGS_REPLAY_TO_LIVE_EVENTS=$$(($(EVENTS) / 10)) $(CARGO) test --locked -p tidings-redis --test replay_to_live -- --nocapture
@@ -137,7 +137,7 @@ soak: ## Half an hour of subscribers that connect and disconnect (MINUTES=n, SEE
 tls: ## 5,000 subscribers over TLS and a new certificate (CLIENTS=n), then testssl on protocols, cipher suites and vulnerabilities
 	@tests/setup tls
 	$(CARGO) build --locked -p tidings-cli -p tidings-testkit
-	TIDINGS_CLIENTS=$(CLIENTS) $(CARGO) test --locked -p tidings-cli --test tls_subscribers -- --nocapture
+	TIDINGS_CLIENTS=$(CLIENTS) $(CARGO) test --locked -p tidings-cli --test tls -- --nocapture subscribers::
 	cd tests && node --test --test-reporter=spec tls
 
 chart: ## Check the Helm chart and the objects that it renders; builds Helm if it is not installed, which needs Go and some minutes

@@ -1,0 +1,6 @@
+//! TLS at the real binary.
+//!
+//! Needs: curl.
+
+mod connections;
+mod subscribers;
