@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import PATIENCE_SECS
 
 KEY = "a-key-of-the-tests-with-enough-characters"
 TICKET_SECRET = "a ticket secret of the tests, long enough"
@@ -23,10 +24,6 @@ admin = true
 id = "1"
 secret_env = "TICKET_SECRET"
 """
-#: How long a test waits for something that should happen at once.
-PATIENCE_SECS = 20
-
-
 #: The programs of tests have working directories of their own.
 PROGRAM = os.path.abspath(os.environ["TIDINGS_BIN"])
 os.environ["TIDINGS_BIN"] = PROGRAM

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import tidings
 
+#: How long a test waits for something that should happen at once: nothing waits for it to pass.
+PATIENCE_SECS = 120
 SOURCE = os.fspath(Path(tidings.__file__).parents[1])
 
 
@@ -48,7 +50,7 @@ class Running:
             self._ended = True
             self._changed.notify_all()
 
-    def match(self, pattern, seconds=30):
+    def match(self, pattern, seconds=PATIENCE_SECS):
         """Waits for a line, and returns its match."""
 
         def found():
@@ -68,7 +70,7 @@ class Running:
             os.killpg(self.process.pid, number)
         except ProcessLookupError:
             pass
-        self.process.wait(30)
+        self.process.wait(PATIENCE_SECS)
 
 
 def python(*arguments):
@@ -77,7 +79,7 @@ def python(*arguments):
 
 def request(port, method, path, body=None, headers=None):
     """Sends a request, and returns status, headers and body."""
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECS)) as connection:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
         return response.status, response.headers, response.read().decode()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import until
+from processes import PATIENCE_SECS
 from servers import answer, scripted
 
 import tidings
@@ -93,7 +94,7 @@ def test_the_exit_of_a_process_sends_what_is_queued(hub):
     code = f"import tidings\nfor n in range(50): tidings.publish_in_background('{of}', str(n))"
     python_path = os.fspath(Path(tidings.__file__).parents[1])
     variables = {**os.environ, **hub.variables, "PYTHONPATH": python_path}
-    subprocess.run([sys.executable, "-c", code], env=variables, check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", code], env=variables, check=True, timeout=PATIENCE_SECS)
     with Client(hub.url).subscribe(of, since="earliest") as received:
         assert [next(received).data for _ in range(50)] == [str(number) for number in range(50)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import until
-from processes import Running, python, request, with_argument
+from processes import PATIENCE_SECS, Running, python, request, with_argument
 
 from tidings import Client, ConfigurationError, _development
 
@@ -236,7 +236,7 @@ def answered(port, text, path="/publish"):
 
 def open_stream(port, headers=None, path="/stream"):
     """The response, and a function that reads it until a line."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECS)
     connection.request("GET", path, headers=headers or {})
     response = connection.getresponse()
     assert response.status == 200

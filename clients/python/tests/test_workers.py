@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE_SECS, PROGRAM, until
-from processes import Running, request
+from conftest import PROGRAM, until
+from processes import PATIENCE_SECS, Running, request
 from test_development import open_stream, tried
 
 from tidings import Client
