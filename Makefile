@@ -86,8 +86,8 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	node tools/client-package.mjs
 	node tools/page-script.mjs
 
-features: # The program builds with each of its cargo features alone, and without any
-	set -e; for features in '' redis nats bench demo acme; do \
+features: # The program builds without its cargo features, and with those that have nothing to do with each other
+	set -e; for features in '' redis,bench nats,demo,acme; do \
 	  $(CARGO) clippy --locked -p tidings-cli --bins --no-default-features --features "$$features" -- -D warnings; done
 
 dist: ## Build the packages of this machine into dist/ (PROFILE=bench-quick: quickly, not fully optimised); docs/install.md
