@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'node:test';
-import { inBrowsers, newPerson, processes } from '../lib/browser.mjs';
+import { inBrowsers, newPerson, processes, signalAll } from '../lib/browser.mjs';
 import { folder } from '../lib/folder.mjs';
 import { Hub } from '../lib/hub.mjs';
 import { Proxy } from '../lib/proxy.mjs';
@@ -119,9 +119,9 @@ async function schedule(t, browser, name, seed) {
     },
     async sleep() {
       const pids = processes(browser.process().pid);
-      for (const pid of pids) process.kill(pid, 'SIGSTOP');
+      signalAll(pids, 'SIGSTOP');
       await pause(SLEEP_MS);
-      for (const pid of pids) process.kill(pid, 'SIGCONT');
+      signalAll(pids, 'SIGCONT');
     },
     async expire() {
       await pause(TICKET_SECS * 1000);

@@ -71,9 +71,24 @@ export function inEachBrowser() {
 
 /** This process, and all that it has started. */
 export function processes(pid) {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const children = tasks.flatMap((task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean));
-  return [pid, ...children.flatMap((child) => processes(Number(child)))];
+  const tasks = unlessEnded(() => readdirSync(`/proc/${pid}/task`)) ?? [];
+  const children = tasks.flatMap((task) => unlessEnded(() => readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8')) ?? '');
+  const pids = children.flatMap((text) => text.trim().split(' ').filter(Boolean));
+  return [pid, ...pids.flatMap((child) => processes(Number(child)))];
+}
+
+/** Sends a signal to these processes. Those of a browser end whenever it likes. */
+export function signalAll(pids, name) {
+  for (const pid of pids) unlessEnded(() => process.kill(pid, name));
+}
+
+/** What a call returns, or nothing if its error says that the process has ended. */
+function unlessEnded(call) {
+  try {
+    return call();
+  } catch (error) {
+    if (error.code !== 'ENOENT' && error.code !== 'ESRCH') throw error;
+  }
 }
 
 function options(name, more = {}) {
