@@ -154,10 +154,13 @@ pub use tidings_topic::{
 
 #[cfg(target_os = "linux")]
 #[doc(hidden)]
-pub use shard::socket::{Encryption, OnEnd, Socket};
+pub use shard::socket::{Encryption, Socket};
 #[doc(hidden)]
 pub use {
-    counts::{closed::CloseReason, reader_lag::ReaderLag},
+    counts::{
+        closed::{CloseReason, OnEnd},
+        reader_lag::ReaderLag,
+    },
     edits::{EditError, EditProof, Edited, TopicEdit},
     feed::encode::JsonEvent,
     measured_log::{LogFailure, LogOperation},

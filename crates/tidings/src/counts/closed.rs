@@ -56,6 +56,10 @@ impl CloseReason {
     }
 }
 
+/// Called with the reason when a stream ends, and dropped when its connection has ended. If the whole
+/// hub is dropped, it is not called.
+pub type OnEnd = Box<dyn FnMut(CloseReason) + Send>;
+
 impl From<EndReason> for CloseReason {
     fn from(reason: EndReason) -> Self {
         match reason {

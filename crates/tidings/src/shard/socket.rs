@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::wire::{INPUT_BYTES_MAX, Wire};
-use crate::CloseReason;
+use crate::{CloseReason, OnEnd};
 
 /// What encrypts the bytes of a socket that the hub writes to, such as TLS.
 ///
@@ -36,10 +36,6 @@ pub trait Encryption: Send {
     /// Reports the end to the other side. Nothing is written after it.
     fn end(&mut self, socket: &TcpStream);
 }
-
-/// Called with the reason when a stream ends, and dropped when its connection has ended. If the whole
-/// hub is dropped, it is not called.
-pub type OnEnd = Box<dyn FnMut(CloseReason) + Send>;
 
 /// A connection that is handed over to the hub.
 pub struct Socket {
