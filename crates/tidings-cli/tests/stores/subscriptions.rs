@@ -110,6 +110,14 @@ async fn lists(hub: &Hub, topics: &[&str]) {
     assert!(is_shown, "never listed {topics:?}, at last {listed:?}");
 }
 
+/// A hub with this configuration file.
+async fn configured(config: &str) -> Hub {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tidings.toml");
+    fs::write(&file, config).unwrap();
+    Hub::serve(&["--config", file.to_str().unwrap()]).await.unwrap()
+}
+
 #[tokio::test]
 async fn an_update_is_sent_when_a_subscription_begins_and_when_it_ends() {
     let hub = serve("memory:").await;
@@ -138,9 +146,8 @@ async fn a_subscription_that_ends_at_once_has_both_updates() {
 
 #[tokio::test]
 async fn updates_are_private_and_only_the_hub_publishes_them() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tidings.toml");
-    let config = r#"
+    let hub = configured(
+        r#"
         mercure_subscriptions = true
         [[key]]
         name = "reader"
@@ -151,9 +158,9 @@ async fn updates_are_private_and_only_the_hub_publishes_them() {
         name = "other"
         secret = "tk_a-key-for-some-other-topic-of-the-hub"
         subscribe = ["chat"]
-    "#;
-    fs::write(&file, config).unwrap();
-    let hub = Hub::serve(&["--config", file.to_str().unwrap()]).await.unwrap();
+    "#,
+    )
+    .await;
     let bearer = |key: &str| format!("Authorization: Bearer {key}");
     let reader = bearer("tk_a-key-for-the-updates-of-subscriptions");
     let other = bearer("tk_a-key-for-some-other-topic-of-the-hub");
@@ -308,9 +315,8 @@ async fn a_subscription_ends_also_if_its_hub_is_killed_at_once() {
 
 #[tokio::test]
 async fn the_streams_of_a_revoked_credential_are_no_subscriptions_any_more() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("tidings.toml");
-    let config = r#"
+    let hub = configured(
+        r#"
         mercure_subscriptions = true
         [[key]]
         name = "reader"
@@ -320,9 +326,9 @@ async fn the_streams_of_a_revoked_credential_are_no_subscriptions_any_more() {
         [[ticket_secret]]
         id = "1"
         secret = "a secret of tickets that is long enough"
-    "#;
-    fs::write(&file, config).unwrap();
-    let hub = Hub::serve(&["--config", file.to_str().unwrap()]).await.unwrap();
+    "#,
+    )
+    .await;
     let reader = "Authorization: Bearer tk_a-key-for-the-updates-of-subscriptions";
     let mut updates = EventStream::open_with(hub.address(), UPDATES, &[reader]).await.unwrap();
     let made = format!("POST /tickets\nContent-Type: application/json\n{reader}");
