@@ -86,7 +86,7 @@ lint: setup ## Formatting, clippy, words (tools/words.mjs), import cycles (tools
 	node tools/client-package.mjs
 	node tools/page-script.mjs
 
-features: # The program builds without its cargo features, and with those that have nothing to do with each other
+features: # The program builds without any cargo feature, and with each half of them
 	set -e; for features in '' redis,bench nats,demo,acme; do \
 	  $(CARGO) clippy --locked -p tidings-cli --bins --no-default-features --features "$$features" -- -D warnings; done
 
