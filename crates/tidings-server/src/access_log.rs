@@ -123,7 +123,7 @@ impl Requested {
         }
         if let Some(stream) = stream {
             let mut record = record;
-            stream.on_end(Box::new(move |reason| record.ends_with(reason)));
+            stream.on_end(Box::new(move |reason| record.set_reason(reason)));
             return response;
         }
         if let Some(tunnel) = tunnel {
@@ -135,7 +135,7 @@ impl Requested {
 }
 
 impl Record {
-    fn ends_with(&mut self, reason: CloseReason) {
+    fn set_reason(&mut self, reason: CloseReason) {
         self.reason = Some(reason);
     }
 }

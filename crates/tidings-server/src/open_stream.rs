@@ -73,7 +73,8 @@ impl OpenStream {
         early_bytes: usize,
         permit: P,
     ) {
-        // Most streams cannot be revoked, and then nothing is kept for it.
+        // What a closure mentions is dropped with the connection. Most streams cannot be revoked, and then
+        // nothing is kept for it.
         let kept = (self.keep, permit);
         let on_end: OnEnd = match (self.listed, self.on_end) {
             (None, None) => Box::new(move |_| _ = &kept),

@@ -442,7 +442,7 @@ impl<W: Wire> Shard<W> {
             self.leave_group(member);
         }
         subscriber.reader.leave(&engine.feeds);
-        subscriber.wire.has_ended(ended_by);
+        subscriber.wire.report_end(ended_by);
     }
 
     fn leave_group(&mut self, member: Member) {

@@ -111,7 +111,7 @@ impl Wire for Socket {
         let _ = TcpStream::shutdown(&self.stream, Shutdown::Write);
     }
 
-    fn has_ended(&mut self, reason: CloseReason) {
+    fn report_end(&mut self, reason: CloseReason) {
         match &mut self.layer {
             Layer::Plain { on_end } => on_end(reason),
             Layer::Encrypted(layer) => (layer.on_end)(reason),

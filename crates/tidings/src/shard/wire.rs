@@ -20,6 +20,6 @@ pub(crate) trait Wire {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
     /// Everything has been sent.
     fn shut_down(&mut self);
-    /// The stream has ended. This is the last call.
-    fn has_ended(&mut self, reason: CloseReason);
+    /// The stream has ended for this reason. This is the last call.
+    fn report_end(&mut self, reason: CloseReason);
 }

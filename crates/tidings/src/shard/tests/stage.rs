@@ -141,7 +141,7 @@ impl Wire for Socket {
         self.peer().was_shut_down = true;
     }
 
-    fn has_ended(&mut self, reason: CloseReason) {
+    fn report_end(&mut self, reason: CloseReason) {
         self.peer().ended_by = Some(reason);
     }
 }
