@@ -174,9 +174,11 @@ impl Driver {
     async fn run(mut self, engine: &Weak<Engine>) -> io::Result<()> {
         let mut sweep_at = Instant::now() + self.shard.sweep_interval;
         let mut timer = pin!(tokio::time::sleep_until(sweep_at));
+        let mut is_busy = false;
         loop {
             // Upgraded for one turn only: the hub may end while its shards sleep.
             let Some(engine) = engine.upgrade() else { return Ok(()) };
+            let is_outrun = is_busy && self.inbox.is_notified();
             if !self.take_inbox(&engine) {
                 return Ok(());
             }
@@ -196,7 +198,13 @@ impl Driver {
                 engine.counts.readers.put(self.number, LagSurvey::default());
             }
             drop(engine);
-            if has_more || has_pages {
+            is_busy = has_more || has_pages;
+            if is_busy {
+                if is_outrun {
+                    // Events arrive faster than they are sent. Where all cores are busy, publishers
+                    // go first: the more events a send takes along, the less each of them costs.
+                    thread::yield_now();
+                }
                 tokio::task::yield_now().await;
                 continue;
             }
