@@ -10,9 +10,9 @@
 
 use std::convert::Infallible;
 
-use axum::{Router, body::Body, response::IntoResponse};
+use axum::{Router, body::Body};
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, request::Parts};
 use tidings::Hub;
 use tidings_auth::Authenticator;
 use tower::{Service, ServiceExt, service_fn};
@@ -48,41 +48,45 @@ where
         let (app, router) = (app.clone(), router.clone());
         async move {
             if !app.settings.access_log {
-                return answer(&app, router, request).await;
+                return Ok(answer(&app, router, request).await);
             }
             let (requested, request) = Requested::of(&app, request);
             // Boxed, so that it costs nothing where there is no log.
-            let response = Box::pin(answer(&app, router, request)).await?;
+            let response = Box::pin(answer(&app, router, request)).await;
             Ok(requested.follow(response))
         }
     })
 }
 
-async fn answer<B>(app: &App, router: Router, request: Request<B>) -> Result<Response<Body>, Infallible>
+async fn answer<B>(app: &App, router: Router, request: Request<B>) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    match Publication::of(app, &request) {
+    let publication = Publication::of(app, &request);
+    let (parts, body) = request.into_parts();
+    match publication {
         Some(Publication::Friendly) => {
-            let answer = async |request| native::publish_one(app, request).await.into_response();
-            Ok(passed(app, request, answer).await)
+            passed(app, parts, body, |parts, body| native::publish_one(app, parts, body)).await
         }
         Some(Publication::Mercure) => {
-            let answer = async |request| mercure::publish_one(app, request).await.into_response();
-            Ok(passed(app, request, answer).await)
+            passed(app, parts, body, |parts, body| mercure::publish_one(app, parts, body)).await
         }
-        None => {
-            let (parts, body) = request.into_parts();
-            if let Some(response) = app.settings.http_challenges.response_to(&parts) {
-                return Ok(response);
-            }
-            if let Some(upstream) = upstream::application_of(app, &parts) {
-                return Ok(forwarded(app, upstream, parts, Body::new(body)).await);
-            }
-            router.oneshot(Request::from_parts(parts, Body::new(body))).await
-        }
+        // Boxed, since what answers a publication is moved as a whole, and should be small.
+        None => Box::pin(route(app, router, parts, Body::new(body))).await,
     }
+}
+
+/// Answers a request that publishes nothing, or more than one event.
+async fn route(app: &App, router: Router, parts: Parts, body: Body) -> Response<Body> {
+    if let Some(response) = app.settings.http_challenges.response_to(&parts) {
+        return response;
+    }
+    if let Some(upstream) = upstream::application_of(app, &parts) {
+        return forwarded(app, upstream, parts, body).await;
+    }
+    let Ok(response) = router.oneshot(Request::from_parts(parts, body)).await;
+    response
 }
 
 /// A request that publishes one event.

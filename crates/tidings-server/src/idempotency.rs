@@ -6,12 +6,13 @@
 //! first one. Keys are scoped by credential ([`Access::scoped`]), so tenants of one hub cannot
 //! collide.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tidings::IdempotencyKey;
 use tidings_auth::Access;
 
 use crate::problem::Problem;
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest key, in bytes.
 const KEY_BYTES_MAX: usize = 255;
 
@@ -20,7 +21,7 @@ pub(crate) fn idempotency_key(
     headers: &HeaderMap,
     access: &Access,
 ) -> Result<Option<IdempotencyKey>, Problem> {
-    let mut values = headers.get_all("idempotency-key").iter();
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
         return Err(refuse("is present more than once: a publication has one key"));

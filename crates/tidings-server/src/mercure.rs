@@ -15,6 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use http_body::Body;
 use tidings::{Event, Format, Matcher, NewEvent, Requested};
@@ -43,7 +44,10 @@ pub(crate) async fn hub(State(app): State<App>, request: Request) -> Response {
     let method = request.method().clone();
     let mut response = match method {
         Method::GET | Method::HEAD => return subscribe(&app, request).await.into_response(),
-        Method::POST => return publish_one(&app, request).await.into_response(),
+        Method::POST => {
+            let (parts, body) = request.into_parts();
+            return publish_one(&app, parts, body).await;
+        }
         Method::QUERY => subscribe_by_form(&app, request).await.into_response(),
         _ => not_allowed_besides(METHODS, &method),
     };
@@ -125,15 +129,15 @@ fn without_credential(parameters: Parameters) -> Result<Parameters, Problem> {
 }
 
 /// `POST`: publishes. The response is the id.
-pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
+pub(crate) fn publish_one<B: Body<Data = Bytes>>(
     app: &App,
-    request: http::Request<B>,
-) -> Result<Response, Problem> {
-    counted(app, PublishApi::Mercure, published(app, request).await)
+    parts: Parts,
+    body: B,
+) -> impl Future<Output = Response> {
+    published(app, parts, body).map(|result| counted(app, PublishApi::Mercure, result).into_response())
 }
 
-async fn published<B: Body<Data = Bytes>>(app: &App, request: http::Request<B>) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
+async fn published<B: Body<Data = Bytes>>(app: &App, parts: Parts, body: B) -> Result<Response, Problem> {
     let access = app.publisher(&parts)?;
     check_form(&parts.headers)?;
     let key = idempotency_key(&parts.headers, &access)?;

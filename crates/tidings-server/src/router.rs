@@ -131,7 +131,8 @@ pub(crate) fn routes(app: App) -> Router {
 }
 
 async fn pass(State(app): State<App>, request: Request, next: Next) -> Response {
-    passed(&app, request, |request| decided(&app, request, next)).await
+    let (parts, body) = request.into_parts();
+    passed(&app, parts, body, |parts, body| decided(&app, Request::from_parts(parts, body), next)).await
 }
 
 /// The router knows no paths that applications decide about, since these can change.
@@ -146,13 +147,13 @@ async fn decided(app: &App, request: Request, next: Next) -> Response {
 /// capacity, and the report of a refusal.
 pub(crate) async fn passed<B, F>(
     app: &App,
-    request: http::Request<B>,
-    answer: impl FnOnce(http::Request<B>) -> F,
+    mut parts: Parts,
+    body: B,
+    answer: impl FnOnce(Parts, B) -> F,
 ) -> Response
 where
     F: Future<Output = Response>,
 {
-    let (mut parts, body) = request.into_parts();
     find_host_in_one_place(&mut parts);
     let asker = Asker::of(app, route(app, parts.uri.path()), &parts);
     let prepared = match admit(app, &parts) {
@@ -165,7 +166,7 @@ where
         if let Some(keys) = app.authorizer.keys_to_wait_for(&parts) {
             keys.await;
         }
-        answer(http::Request::from_parts(parts, body)).await
+        answer(parts, body).await
     };
     asker.finish(app, response)
 }

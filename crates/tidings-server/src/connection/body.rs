@@ -185,8 +185,9 @@ impl BodyBudget {
             done?;
         } else {
             arriving.count()?;
-            let rest = arriving.collect(body);
-            timeout(Duration::from_secs(body_secs), rest).await.unwrap_or(Err(BodyError::TimedOut))?;
+            // Boxed, so that the others have no room for it.
+            let rest = Box::pin(timeout(Duration::from_secs(body_secs), arriving.collect(body)));
+            rest.await.unwrap_or(Err(BodyError::TimedOut))?;
         }
         let Arriving { first, all, share, .. } = arriving;
         Ok(ReadBody { bytes: if all.is_empty() { first } else { all.into() }, _share: share })

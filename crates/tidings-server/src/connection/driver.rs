@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use tower::{Service, ServiceExt};
 
@@ -148,11 +149,7 @@ impl<S> Driver<S> {
         if !self.has_capacity {
             request.extensions_mut().insert(NoCapacity);
         }
-        let answer = self.service.clone().oneshot(request);
-        async move {
-            let Ok(response) = answer.await;
-            response
-        }
+        self.service.clone().oneshot(request).map(|Ok(response)| response)
     }
 }
 

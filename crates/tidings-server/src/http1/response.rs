@@ -199,7 +199,7 @@ where
         let mut chunk_end: &[u8] = b"";
         match &mut self.framing {
             Framing::Length(remaining) => {
-                *remaining = remaining.checked_sub(data.len() as u64).ok_or(wrong_length())?;
+                *remaining = remaining.checked_sub(data.len() as u64).ok_or_else(wrong_length)?;
                 if *remaining == 0 {
                     self.body = None;
                 }

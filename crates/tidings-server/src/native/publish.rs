@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::request::Parts;
 use http_body::Body;
 use serde::Serialize;
@@ -23,20 +24,21 @@ use crate::{
 
 /// The handler of the router: calls [`publish_one`].
 pub(crate) async fn publish(State(app): State<App>, request: Request) -> Response {
-    publish_one(&app, request).await.into_response()
+    let (parts, body) = request.into_parts();
+    publish_one(&app, parts, body).await
 }
 
 /// Publishes the body, verbatim and, as long as it is text, whatever its Content-Type, so that
 /// `curl -d` works.
-pub(crate) async fn publish_one<B: Body<Data = Bytes>>(
+pub(crate) fn publish_one<B: Body<Data = Bytes>>(
     app: &App,
-    request: http::Request<B>,
-) -> Result<Response, Problem> {
-    counted(app, PublishApi::Native, published(app, request).await)
+    parts: Parts,
+    body: B,
+) -> impl Future<Output = Response> {
+    published(app, parts, body).map(|result| counted(app, PublishApi::Native, result).into_response())
 }
 
-async fn published<B: Body<Data = Bytes>>(app: &App, request: http::Request<B>) -> Result<Response, Problem> {
-    let (parts, body) = request.into_parts();
+async fn published<B: Body<Data = Bytes>>(app: &App, parts: Parts, body: B) -> Result<Response, Problem> {
     let access = app.publisher(&parts)?;
     let envelope = envelope(app, &parts)?;
     check_text(&parts.headers, "curl --data-binary @FILE URL")?;

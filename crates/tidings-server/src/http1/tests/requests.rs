@@ -69,6 +69,25 @@ async fn the_task_of_an_idle_connection_is_small() {
     assert!(bytes <= 1_024, "{bytes}");
 }
 
+/// What is boxed for a request is moved as a whole, and nearly every request publishes one event: what others need is
+/// boxed by itself.
+#[tokio::test]
+async fn a_request_takes_little_memory() {
+    let (mut io, theirs) = duplex(1024);
+    io.write_all(GET).await.expect("there is room");
+    let service = crate::apis(tidings::Hub::in_memory().await, None, crate::Settings::default());
+    let mut driver = Driver::new(service, &ConnectionSettings::default(), &Arc::default());
+    let peer = Peer::of(PEER);
+    let mut connection =
+        Connection::new(theirs, peer.neighbourhood(), driver.limits, &driver.admission, &driver.metrics);
+    let Ok(Next::Request(received)) = poll_fn(|cx| connection.poll_next(cx)).await else {
+        panic!("a request has arrived");
+    };
+    let (_stop, stage) = watch::channel(Stage::Serving);
+    let bytes = size_of_val(&exchange(&mut connection, &mut driver, received, &peer, true, &stage));
+    assert!(bytes <= 6_000, "{bytes}");
+}
+
 /// Responses used to leave one by one. A publisher with several connections slept after each of
 /// them and had to be woken for the next one, for which the hub pays.
 #[tokio::test]
