@@ -54,6 +54,17 @@ stored!(SavedRule { matcher_type, matcher, front });
 stored!(KnownKey { key, first_id, time, last });
 
 impl SavedFront {
+    /// The log ends with this event: what was behind it is lost, and its numbers will be used again.
+    pub(super) fn end_with(&mut self, last: u64) {
+        self.front = last.min(self.front);
+        self.forgotten_through = last.min(self.forgotten_through);
+        self.floors.retain(|(number, _)| *number <= last);
+        self.keys.retain(|known| known.last <= last);
+        for rule in &mut self.rules {
+            rule.front = last.min(rule.front);
+        }
+    }
+
     /// The floors, within these limits.
     pub(super) fn floors(&self, limits: &MemoryLimits) -> Floors {
         let mut floors = Floors::default();

@@ -11,6 +11,7 @@
 //!   the machine was restarted since, because the last acknowledged event is unknown.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashSet},
     io,
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -98,7 +99,7 @@ pub(super) fn open(
     let rules = &settings.retention;
     let saved = SavedFront::load(&*disk)?;
     let front_lost = saved.is_none();
-    let saved = saved.unwrap_or_default();
+    let mut saved = saved.unwrap_or_default();
     let names = disk.list()?;
     clean_up(&*disk, &names)?;
     let mut found = find(&*disk, &names, &crash, saved.front)?;
@@ -109,6 +110,7 @@ pub(super) fn open(
         ));
     }
     let newest = found.segments.last().map_or(saved.front, |segment| segment.last());
+    saved.end_with(newest);
     let closed_deletions =
         state.as_ref().filter(|state| state.closed_at.is_some()).map(|state| state.deletions);
     let headers: Vec<_> = found.segments.iter().map(|segment| segment.header).collect();
@@ -120,9 +122,9 @@ pub(super) fn open(
     let epoch = epochs.current().epoch;
     let (segments, file) = continued(&*disk, found.segments, found.open, epoch, newest)?;
     let segment = Arc::clone(segments.last().expect("there is a segment to write to"));
-    let mut horizon = horizon(&saved, rules, &limits, newest);
+    let mut horizon = horizon(&saved, rules, &limits);
     let done_through = saved.deletions_done_through;
-    replay_deletions(&*disk, &segments, done_through, newest, &mut horizon, (&limits, &mut found.damage))?;
+    replay_deletions(&*disk, &segments, done_through, &mut horizon, (&limits, &mut found.damage))?;
     if closed_deletions.is_some_and(|deletions| deletions > horizon.hiding.deletions.serial) {
         found.damage.get_or_insert_with(|| LOST_DELETION.to_owned());
     }
@@ -180,14 +182,10 @@ pub(super) fn open(
 }
 
 /// What is hidden, as it was saved.
-fn horizon(saved: &SavedFront, rules: &[RetentionRule], limits: &MemoryLimits, newest: u64) -> Horizon {
-    // What lies beyond the newest event was of an end that was lost, and its numbers will be used
-    // again.
-    let fronts = saved.rule_fronts(rules).into_iter().map(|front| newest.min(front)).collect();
-    let mut hiding = Hiding::new(rules, fronts);
+fn horizon(saved: &SavedFront, rules: &[RetentionRule], limits: &MemoryLimits) -> Horizon {
+    let mut hiding = Hiding::new(rules, saved.rule_fronts(rules));
     hiding.deletions.serial = saved.deletions_done_through;
-    let front = newest.min(saved.front);
-    Horizon { front, floors: saved.floors(limits), hiding, next: NextExpiries::default() }
+    Horizon { front: saved.front, floors: saved.floors(limits), hiding, next: NextExpiries::default() }
 }
 
 impl Horizon {
@@ -205,7 +203,6 @@ fn replay_deletions(
     disk: &dyn Disk,
     segments: &[Arc<Segment>],
     done_through: u64,
-    newest: u64,
     horizon: &mut Horizon,
     (limits, damage): (&MemoryLimits, &mut Option<String>),
 ) -> io::Result<()> {
@@ -215,8 +212,7 @@ fn replay_deletions(
         if !are_whole {
             damage.get_or_insert_with(|| damaged_deletion(segment.name));
         }
-        for mut record in deletions {
-            record.end_with(newest);
+        for record in deletions {
             horizon.hiding.deletions.add(&record.topic, record.deletion.clone());
             horizon.floors.record_all(record.forgotten_through, &record.floors, limits);
         }
@@ -449,15 +445,13 @@ fn keys(
     let oldest = clock.now().earlier_by(limits.keys_age_max);
     // One whose window is over may have been used again.
     known.retain(|known| known.time >= oldest);
-    let saved: HashSet<_> = known.iter().map(|known| known.key.clone()).collect();
     let mut of_segments = 0;
     for segment in segments.iter().rev() {
         if segment.times().0.is_some() && segment.times().1 < oldest || of_segments >= limits.keys_max {
             break;
         }
         let (used, _) = segment.lists(disk)?;
-        let in_window = used.into_iter().filter(|used| used.time >= oldest && !saved.contains(&used.key));
-        for used in in_window {
+        for used in used.into_iter().filter(|used| used.time >= oldest) {
             of_segments += 1;
             let last = segment.first() + u64::from(used.index);
             let cursor = Cursor { epoch: segment.header.epoch, position: position(last) };
@@ -465,12 +459,12 @@ fn keys(
             known.push(KnownKey { key: used.key, first_id, time: used.time, last });
         }
     }
-    known.sort_by_key(|known| known.last);
+    known.sort_by_key(|known| Reverse(known.last));
+    let mut newest_uses = HashSet::new();
+    known.retain(|known| newest_uses.insert(known.key.clone()));
     let mut keys = Keys::default();
-    for known in known {
-        if keys.get(&known.key).is_none() {
-            keys.insert(known, limits);
-        }
+    for known in known.into_iter().rev() {
+        keys.insert(known, limits);
     }
     Ok(keys)
 }

@@ -208,8 +208,10 @@ impl Survey {
         let commits_end = self.commits.iter().filter(|(commit, _)| commit.last <= last).map(|(_, end)| *end);
         let end = events.last().map_or(HEADER_BYTES as u64, |place| place.end);
         let end = commits_end.fold(end, u64::max);
+        // Where others follow, the numbers of lost events at the end are not used again.
+        let numbered_through = last.max(known_last.unwrap_or_default());
         let is_in_place = |deletion: &&SurveyedDeletion| {
-            deletion.through <= last && u64::from(deletion.place.offset) < rejected_at
+            deletion.through <= numbered_through && u64::from(deletion.place.offset) < rejected_at
         };
         let (in_place, beyond): (Vec<&SurveyedDeletion>, Vec<_>) =
             self.deletions.iter().partition(is_in_place);

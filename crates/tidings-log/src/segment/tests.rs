@@ -6,6 +6,7 @@ mod damage;
 mod deleting;
 mod limits;
 mod model;
+mod recovery;
 mod reopening;
 mod simulated;
 mod tools;
@@ -48,4 +49,9 @@ fn is_segment(name: &str) -> bool {
 
 fn is_index(name: &str) -> bool {
     name.strip_suffix(".index").is_some()
+}
+
+/// Maintenance does nothing as long as the result is held.
+fn busy(log: &SegmentLog) -> impl Sized + '_ {
+    crate::lock::lock(&log.0.log.maintaining)
 }

@@ -40,21 +40,56 @@ fn segments(disk: &SimulatedDisk) -> Vec<String> {
 async fn a_deletion_survives_the_loss_of_the_events_before_it() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, &clock);
-    append(&log, "secret", "deleted").await.expect("room");
     append(&log, "open", "kept").await.expect("room");
-    append(&log, "open", "rotten").await.expect("room");
+    append(&log, "secret", "deleted").await.expect("room");
+    append(&log, "secret", "rotten").await.expect("room");
     delete(&log, "secret").await.expect("deleted");
+    // After a loss of power nothing but the deletion proves that they were acknowledged.
+    let killed = disk.copy();
+    killed.crash();
     log.close().await;
-    disk.change("00000000000000000001.log", |content| {
-        let place = content.windows(6).position(|window| window == b"rotten").expect("it is there");
-        content[place] ^= 1;
-    });
-    for life in 0..3 {
+    for disk in [killed, disk] {
+        disk.change("00000000000000000001.log", |content| flip(content, "rotten"));
+        for life in 0..3 {
+            let log = open(&disk, &clock);
+            assert_eq!(texts(&log, "open").await, ["kept"], "life {life}");
+            assert_eq!(texts(&log, "secret").await.len(), life, "life {life}: what came later is there");
+            assert_eq!(log.bounds().await.expect("bounds").epochs.iter().count(), 2, "the loss is reported");
+            let page = log.read(position(2), &exact("secret"), usize::MAX).await.expect("a page");
+            assert_eq!(page.floor, None, "life {life}: what has the number of the lost event is there");
+            append(&log, "secret", "later").await.expect("room");
+            log.close().await;
+        }
+    }
+}
+
+fn contains(content: &[u8], text: &str) -> bool {
+    content.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+fn flip(content: &mut [u8], text: &str) {
+    let place = content.windows(text.len()).position(|window| window == text.as_bytes());
+    content[place.expect("it is there")] ^= 1;
+}
+
+#[tokio::test]
+async fn a_deletion_survives_the_loss_of_the_last_event_of_its_segment() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, &clock);
+    for (topic, text) in [("open", "kept"), ("secret", "deleted"), ("open", "rotten")] {
+        append(&log, topic, text).await.expect("room");
+    }
+    delete(&log, "secret").await.expect("deleted");
+    clock.advance(small().keys_age_max + Duration::from_millis(1));
+    assert_eq!(log.compact().expect("looked at"), 0, "it ends the segment");
+    append(&log, "open", "in the next segment").await.expect("room");
+    log.close().await;
+    disk.change("00000000000000000001.log", |content| flip(content, "rotten"));
+    disk.remove("00000000000000000001.index").expect("it is there");
+    for life in 0..2 {
         let log = open(&disk, &clock);
-        assert_eq!(texts(&log, "open").await, ["kept"], "life {life}");
-        assert_eq!(texts(&log, "secret").await.len(), life, "life {life}: what came later is there");
-        assert_eq!(log.bounds().await.expect("bounds").epochs.iter().count(), 2, "the loss is reported");
-        append(&log, "secret", "later").await.expect("room");
+        assert_eq!(texts(&log, "open").await, ["kept", "in the next segment"], "life {life}");
+        assert_eq!(texts(&log, "secret").await, [""; 0], "life {life}");
         log.close().await;
     }
 }
@@ -63,7 +98,7 @@ async fn a_deletion_survives_the_loss_of_the_events_before_it() {
 async fn deletions_of_a_segment_without_events_are_kept_when_it_is_replaced() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, &clock);
-    for topic in ["one", "other", "third"] {
+    for topic in ["open", "one", "other", "third"] {
         append(&log, topic, "deleted").await.expect("room");
     }
     log.close().await;
@@ -74,13 +109,13 @@ async fn deletions_of_a_segment_without_events_are_kept_when_it_is_replaced() {
     log.close().await;
     disk.remove("state").expect("it is there");
     let log = open(&disk, &clock);
-    assert_eq!(segments(&disk), ["00000000000000000001.log", "00000000000000000004-1.log"]);
+    assert_eq!(segments(&disk), ["00000000000000000001.log", "00000000000000000005-1.log"]);
     delete(&log, "other").await.expect("deleted");
     disk.set_syncs_fail(true);
     assert!(matches!(delete(&log, "third").await, Err(AppendError::OutcomeUnknown(_))));
     disk.set_syncs_fail(false);
     append(&log, "third", "kept").await.expect("another segment");
-    assert_eq!(segments(&disk), ["00000000000000000001.log", "00000000000000000004-2.log"]);
+    assert_eq!(segments(&disk), ["00000000000000000001.log", "00000000000000000005-2.log"]);
     assert_eq!(texts(&log, "third").await, ["deleted", "kept"], "it was not acknowledged");
     log.close().await;
     disk.crash();
@@ -95,19 +130,22 @@ async fn a_deletion_is_forgotten_when_nothing_is_left_of_what_it_deleted() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, &clock);
     let text = "x".repeat(300);
-    for number in 0..60 {
-        append(&log, ["open", "secret", "hidden"][number % 3], &text).await.expect("room");
+    // The second time there are segments of which no deletion deletes anything.
+    for _ in 0..2 {
+        for number in 0..60 {
+            append(&log, ["open", "secret", "hidden"][number % 3], &text).await.expect("room");
+        }
+        for topic in ["secret", "hidden"] {
+            delete(&log, topic).await.expect("deleted");
+        }
+        // Those in the segment that grows, and in memory, go with the next events.
+        for _ in 0..20 {
+            append(&log, "open", &text).await.expect("room");
+        }
+        clock.advance(small().keys_age_max + Duration::from_millis(1));
+        assert!(log.compact().expect("compacted") > 2);
+        assert_eq!(known_deletions(&log), 0);
     }
-    for topic in ["secret", "hidden"] {
-        delete(&log, topic).await.expect("deleted");
-    }
-    // Those in the segment that grows, and in memory, go with the next events.
-    for _ in 0..20 {
-        append(&log, "open", &text).await.expect("room");
-    }
-    clock.advance(small().keys_age_max + Duration::from_millis(1));
-    assert!(log.compact().expect("compacted") > 2);
-    assert_eq!(known_deletions(&log), 0);
     let floor = async |log: &SegmentLog| {
         log.read(Position::BEFORE_ALL, &exact("secret"), 1).await.expect("a page").floor
     };
@@ -118,10 +156,57 @@ async fn a_deletion_is_forgotten_when_nothing_is_left_of_what_it_deleted() {
     for disk in [killed, disk] {
         let log = open(&disk, &clock);
         assert_eq!(floor(&log).await, floor_before);
-        assert_eq!(texts(&log, "open").await.len(), 40);
+        assert_eq!(texts(&log, "open").await.len(), 80);
         let deleted = delete(&log, "open").await.expect("deleted");
-        assert_eq!((deleted.count, deleted.serial), (40, 3), "deletions are numbered further");
+        assert_eq!((deleted.count, deleted.serial), (80, 5), "deletions are numbered further");
     }
+}
+
+#[tokio::test]
+async fn the_record_of_a_deletion_is_removed_when_nothing_is_left_of_what_it_deleted() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, &clock);
+    for topic in ["open", "secret", "hidden"] {
+        append(&log, topic, "").await.expect("room");
+    }
+    delete(&log, "secret").await.expect("deleted");
+    for _ in 0..2 {
+        append(&log, "open", &"x".repeat(5_000)).await.expect("room");
+    }
+    let contains_topic = || {
+        let mut found = false;
+        disk.change("00000000000000000001-1.log", |content| found |= contains(content, "secret"));
+        found
+    };
+    clock.advance(small().keys_age_max + Duration::from_millis(1));
+    assert_eq!(log.compact().expect("compacted"), 1);
+    assert!(contains_topic(), "after a crash now it is needed");
+    delete(&log, "hidden").await.expect("deleted");
+    assert_eq!(log.compact().expect("compacted"), 1);
+    assert_eq!(segments(&disk)[0], "00000000000000000001-2.log");
+    disk.change("00000000000000000001-2.log", |content| assert!(!contains(content, "secret")));
+}
+
+/// The rule keeps two events. Once these are deleted, nothing but its saved front says that the
+/// others had expired.
+#[tokio::test]
+async fn what_a_rule_has_hidden_is_saved_before_a_deletion_after_a_failure() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let rule = RetentionRule { matcher: Matcher::Any, age_max: None, bytes_max: None, count_max: Some(2) };
+    let settings = SegmentSettings { retention: vec![rule], ..small() };
+    let open = |disk: &SimulatedDisk| {
+        SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings.clone(), clock.clone())
+            .expect("it opens")
+    };
+    let log = open(&disk);
+    for topic in ["expired", "expired", "deleted", "deleted"] {
+        append(&log, topic, "").await.expect("room");
+    }
+    disk.set_room(Some(0));
+    assert!(matches!(delete(&log, "deleted").await, Err(AppendError::Full(_))));
+    disk.set_room(None);
+    assert_eq!(delete(&log, "deleted").await.expect("deleted").count, 2);
+    assert_eq!(texts(&open(&disk.copy()), "expired").await, [""; 0]);
 }
 
 /// One whose caller has gone may still wait for the writer when the next one comes.
@@ -151,6 +236,26 @@ async fn deletions_that_wait_for_the_writer_together_are_all_carried_out() {
     for topic in topics {
         assert_eq!(texts(&log, topic).await, [""; 0], "{topic}");
     }
+}
+
+/// What had expired and was not freed when its process was killed would be there again with other
+/// limits, and is deleted.
+#[tokio::test]
+async fn a_gap_is_reported_for_deleted_events_that_had_expired() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let settings = SegmentSettings { age_max: Some(MINUTE), ..small() };
+    let log = SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, clock.clone());
+    let log = log.expect("it opens");
+    let both = Validator::default().event(NewEvent::new("secret", "").also("other")).expect("a valid event");
+    append(&log, "open", "").await.expect("room");
+    log.append(Batch { events: vec![both], key: None }).await.expect("room");
+    clock.advance(2 * MINUTE);
+    append(&log, "secret", "").await.expect("room");
+    assert_eq!(delete(&log, "secret").await.expect("deleted").count, 1);
+    let page = open(&disk.copy(), &clock).read(Position::BEFORE_ALL, &exact("other"), 1).await;
+    let page = page.expect("a page");
+    assert_eq!((page.entries.len(), page.floor), (0, Some(position(2))));
 }
 
 #[tokio::test]

@@ -57,6 +57,18 @@ async fn floors_that_were_forgotten_are_still_reported_after_a_restart() {
 }
 
 #[tokio::test]
+async fn the_oldest_keys_of_a_group_are_forgotten_first() {
+    let log = open(&SimulatedDisk::new(1), SegmentSettings { keys_max: 2, ..small() });
+    let batch = |key: &str| Batch { events: vec![event("a", "")], key: IdempotencyKey::new(key) };
+    log.append_all(["first", "second", "third"].map(batch).into()).await;
+    for key in ["second", "third"] {
+        let repeated = log.append(batch(key)).await;
+        assert!(matches!(repeated, Ok(Appended::Duplicate { .. })), "{key}: {repeated:?}");
+    }
+    assert!(matches!(log.append(batch("first")).await, Ok(Appended::New { .. })));
+}
+
+#[tokio::test]
 async fn an_id_that_too_many_private_events_bear_is_unknown() {
     let log = open(&SimulatedDisk::new(1), SegmentSettings { segment_bytes: None, ..small() });
     let named = NewEvent::new("a", "").id("x");
@@ -77,6 +89,27 @@ async fn entries_in_memory_are_bounded() {
     }
     let oldest = log.0.log.store.acknowledged().recent.first();
     assert!(oldest.is_some_and(|oldest| oldest > 8), "{oldest:?} in 1,000 bytes");
+}
+
+/// Of a removed event a row of the index is left. What is left of it counts as bytes of the log, or
+/// the indexes would grow for ever.
+#[tokio::test]
+async fn the_indexes_of_removed_events_are_bounded() {
+    let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+    let settings = SegmentSettings { bytes_max: 20_000, keys_age_max: Duration::ZERO, ..small() };
+    let log = SegmentLog::open_on(Arc::new(SimulatedDisk::new(1)), Box::new(()), settings, clock.clone());
+    let log = log.expect("it opens");
+    let secret = Topic::from_stored("secret").expect("a topic");
+    for _ in 0..40 {
+        append_all(&log, (0..80).map(|number| event(if number == 0 { "kept" } else { "secret" }, ""))).await;
+        log.delete(&secret, &Grants::all()).await.expect("deleted");
+        clock.advance(Duration::from_millis(1));
+        log.compact().expect("compacted");
+        log.free();
+    }
+    let (segments, _) = log.0.log.store.segments();
+    let rows: u32 = segments.iter().map(|segment| segment.summary(|summary| summary.removed.count)).sum();
+    assert!((500..1_100).contains(&rows), "{rows} rows of 20 bytes");
 }
 
 #[tokio::test]
@@ -129,11 +162,6 @@ async fn topics_that_protect_events_from_a_deletion_are_bounded() {
     let refused = log.delete(&topic, &grants).await;
     assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
     assert_eq!(log.delete(&topic, &Grants::all()).await.expect("deleted").count, 10_002);
-}
-
-/// Maintenance does nothing as long as the result is held.
-fn busy(log: &SegmentLog) -> impl Sized + '_ {
-    crate::lock::lock(&log.0.log.maintaining)
 }
 
 #[tokio::test]
