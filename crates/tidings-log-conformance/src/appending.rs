@@ -157,16 +157,21 @@ fn events_of(events: impl IntoIterator<Item = Event>) -> Batch {
 
 /// A batch that would drop its own first events is not appended at all.
 pub async fn a_batch_that_cannot_fit_is_refused_completely(make: &impl Make) {
-    let log = limited(make, MemoryLimits { bytes_max: 20_000, ..MemoryLimits::default() }).await;
-    append(&log, vec![event("a", "kept")]).await;
-    let before = log.bounds().await.expect("bounds");
-    let large = "x".repeat(7_000);
-    let refused = append_with_key(&log, vec![event("a", &large); 3], None).await;
-    assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
-    assert_eq!(log.bounds().await.expect("bounds"), before);
-    append(&log, vec![event("a", "next")]).await;
-    let page = read(&log, Position::BEFORE_ALL, &everything()).await;
-    assert_eq!((texts(&page.entries), page.floor), (vec!["kept", "next"], None));
+    for limits in [
+        MemoryLimits { bytes_max: 20_000, ..MemoryLimits::default() },
+        MemoryLimits { count_max: Some(2), ..MemoryLimits::default() },
+    ] {
+        let log = limited(make, limits).await;
+        append(&log, vec![event("a", "kept")]).await;
+        let before = log.bounds().await.expect("bounds");
+        let large = "x".repeat(7_000);
+        let refused = append_with_key(&log, vec![event("a", &large); 3], None).await;
+        assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
+        assert_eq!(log.bounds().await.expect("bounds"), before);
+        append(&log, vec![event("a", "next")]).await;
+        let page = read(&log, Position::BEFORE_ALL, &everything()).await;
+        assert_eq!((texts(&page.entries), page.floor), (vec!["kept", "next"], None));
+    }
 }
 
 /// The log neither changes nor deduplicates ids of publishers.

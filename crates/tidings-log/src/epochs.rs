@@ -111,10 +111,12 @@ mod tests {
     #[test]
     fn a_cursor_of_an_earlier_epoch_continues_at_what_was_kept() {
         let epochs = Epochs::starting(Epoch::from_u64(1)).with(start(2, 5)).with(start(3, 4));
+        let epochs = epochs.with(start(4, 7));
         assert_eq!(epochs.locate(cursor(1, 3), position(9)), Located::Earlier(position(3)));
         assert_eq!(epochs.locate(cursor(1, 8), position(9)), Located::Earlier(position(4)));
         assert_eq!(epochs.locate(cursor(2, 8), position(9)), Located::Earlier(position(4)));
-        assert_eq!(epochs.locate(cursor(3, 8), position(9)), Located::Here(position(8)));
+        assert_eq!(epochs.locate(cursor(3, 8), position(9)), Located::Earlier(position(7)));
+        assert_eq!(epochs.locate(cursor(4, 8), position(9)), Located::Here(position(8)));
     }
 
     #[test]

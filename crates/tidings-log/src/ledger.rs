@@ -409,3 +409,21 @@ const NAME_BYTES: usize = 96;
 
 /// Memory that the queue and the index of times need for one entry.
 const PLACE_BYTES: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use tidings_topic::{NewEvent, Validator};
+
+    use super::*;
+
+    #[test]
+    fn the_places_of_expired_entries_are_given_back() {
+        let limits = MemoryLimits { age_max: Some(Duration::from_secs(1)), ..MemoryLimits::default() };
+        let mut ledger = Ledger::new(limits, Epoch::from_u64(1));
+        let event = Validator::default().event(NewEvent::new("a", "")).expect("a valid event");
+        let batch = Batch { events: vec![event; 10_000], key: None };
+        ledger.append(Timestamp::default(), batch).expect("it fits");
+        assert_eq!(ledger.bounds(Timestamp::from_millis(1_001)).oldest, None);
+        assert!(ledger.entries.capacity() <= 1_000, "{} places", ledger.entries.capacity());
+    }
+}

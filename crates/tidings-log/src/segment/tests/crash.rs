@@ -78,6 +78,35 @@ async fn what_a_log_has_shown_since_it_was_opened_survives_a_loss_of_power() {
     assert!(shown_unacknowledged > 0);
 }
 
+/// An event stayed unsynced until the next one came, or for a second.
+#[tokio::test]
+async fn what_is_older_than_the_sync_interval_survives_a_loss_of_power() {
+    const COUNT: u64 = 100;
+    let disk = SimulatedDisk::new(1);
+    let sync = SyncLevel::Interval(Duration::from_millis(10));
+    let settings = SegmentSettings { sync, segment_bytes: None, ..small() };
+    let open = || {
+        let disk = Arc::new(disk.clone());
+        SegmentLog::open_on(disk, Box::new(()), settings.clone(), Clock::system()).expect("it opens")
+    };
+    let log = open();
+    let syncs = || log.stats().and_then(|stats| stats.syncs).expect("they are counted").count();
+    let all_synced = async {
+        for number in 0..COUNT {
+            log.append(Batch { events: vec![event("a", "kept")], key: None }).await.expect("room");
+            while syncs() <= number {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all_synced).await.expect("each is synced in time");
+    disk.fail_power_after(0);
+    log.close().await;
+    disk.crash();
+    let page = open().read(Position::BEFORE_ALL, &everything(), usize::MAX).await.expect("a page");
+    assert_eq!(page.entries.len() as u64, COUNT);
+}
+
 fn run(how: impl Fn(u64) -> (SyncLevel, Stop)) {
     let points = env::var("TIDINGS_CRASH_POINTS").ok().map(|text| text.parse().expect("a number"));
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");

@@ -198,6 +198,26 @@ async fn a_gap_is_reported_however_many_events_are_damaged() {
     }
 }
 
+/// Readers of a pattern look for the newest floor that applies to them, and this one applies to all.
+#[tokio::test]
+async fn a_damaged_event_is_reported_to_readers_of_a_pattern_after_older_gaps() {
+    let disk = SimulatedDisk::new(1);
+    let settings = SegmentSettings { count_max: Some(2), recent_bytes_max: 0, ..small() };
+    let log = SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, Clock::system())
+        .expect("a fresh log");
+    for text in ["expired", "kept", "rotten"] {
+        log.append(Batch { events: vec![event("/a", text)], key: None }).await.expect("room");
+    }
+    disk.change("00000000000000000001.log", |content| {
+        let place = content.windows(6).position(|window| window == b"rotten").expect("it is there");
+        content[place] ^= 1;
+    });
+    let matchers = vec![Validator::default().pattern("/a*").expect("a pattern")];
+    let filter = Filter { matchers, grants: Grants::NONE };
+    let page = log.read(Position::BEFORE_ALL, &filter, usize::MAX).await.expect("a page");
+    assert_eq!(page.floor, Some(crate::numbers::position(3)));
+}
+
 /// Every page is whole, but it is another page, or one of another segment.
 #[tokio::test]
 async fn an_index_with_pages_of_another_place_is_made_anew() {
@@ -229,6 +249,47 @@ async fn an_index_with_pages_of_another_place_is_made_anew() {
         }
         assert_eq!(log.health().await, Ok(()));
     }
+}
+
+/// The first topic of the segment is not in its index any more, so that all others have other places.
+#[tokio::test]
+async fn a_rule_keeps_what_it_kept_after_an_index_was_made_anew() {
+    const FIRST: &str = "00000000000000000001";
+    let disk = SimulatedDisk::new(1);
+    let matcher = Validator::default().exact("short").expect("a topic");
+    let rule = RetentionRule { matcher, age_max: None, bytes_max: None, count_max: Some(2) };
+    let settings = SegmentSettings { retention: vec![rule], ..small() };
+    let log = SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, Clock::system())
+        .expect("a fresh log");
+    let append = async |topic: &str, text: &str| {
+        log.append(Batch { events: vec![event(topic, text)], key: None }).await.expect("room");
+    };
+    let large = "x".repeat(5_000);
+    for (topic, text) in [("first", "rotten"), ("short", ""), ("long", ""), ("first", &*large), ("short", "")]
+    {
+        append(topic, text).await;
+    }
+    disk.change(&format!("{FIRST}.log"), |content| {
+        let place = content.windows(6).position(|window| window == b"rotten").expect("it is there");
+        content[place] ^= 1;
+    });
+    let index = format!("{FIRST}.index");
+    let sealed = async {
+        while disk.open(&index).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), sealed).await.expect("it is written");
+    disk.change(&index, |content| content.fill(0));
+    let after = crate::numbers::position(1);
+    let read_long = async || log.read(after, &exact("long"), usize::MAX).await.expect("a page");
+    assert_eq!((read_long().await.entries.len(), read_long().await.floor), (1, None));
+    for _ in 0..2 {
+        append("short", &large).await;
+    }
+    assert_eq!((read_long().await.entries.len(), read_long().await.floor), (1, None));
+    let short = log.read(after, &exact("short"), usize::MAX).await.expect("a page");
+    assert_eq!(short.entries.len(), 2);
 }
 
 async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], filters: &[Filter], what: &str, red: bool) {

@@ -237,16 +237,19 @@ async fn hidden_segments_are_freed() {
 async fn segments_that_expire_without_an_append_are_freed_when_somebody_reads() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
     let log = open(&disk, SegmentSettings { age_max: Some(MINUTE), ..small() }, &clock);
-    for _ in 0..30 {
-        append(&log, "a", &"x".repeat(500)).await;
-    }
     let count = || disk.list().expect("names").iter().filter(|name| is_segment(name)).count();
-    assert!(count() > 2);
-    clock.advance(2 * MINUTE);
-    assert_eq!(read(&log, &everything()).await.entries, []);
+    // Once could be when maintenance looks by itself, every half a minute.
     let freed = async {
-        while count() > 1 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        for _ in 0..4 {
+            for _ in 0..30 {
+                append(&log, "a", &"x".repeat(500)).await;
+            }
+            assert!(count() > 2);
+            clock.advance(2 * MINUTE);
+            assert_eq!(read(&log, &everything()).await.entries, []);
+            while count() > 1 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
     };
     tokio::time::timeout(MINUTE, freed).await.expect("they are freed");
@@ -371,4 +374,17 @@ async fn a_quiet_topic_is_found_without_reading_the_others() {
     append(&log, "quiet", "two").await;
     let page = log.read(Position::BEFORE_ALL, &exact("quiet"), 1_000).await.expect("a page");
     assert_eq!((page.entries.len(), page.at_end), (2, true));
+}
+
+/// The order of events does not depend on the clock, which was slow for a while.
+#[tokio::test]
+async fn a_time_is_found_although_the_clock_went_back() {
+    let (disk, clock) = (SimulatedDisk::new(1), clock());
+    let log = open(&disk, small(), &clock);
+    let now = clock.now();
+    append(&log, "a", "before").await;
+    clock.set(now.earlier_by(MINUTE));
+    let last = append(&log, "a", "while the clock was slow").await;
+    clock.set(now);
+    assert_eq!(log.position_ago(MINUTE / 2).await, Ok(last.position));
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -13,6 +14,8 @@ use crate::{
     Entry, Timestamp,
     segment::tools::{Copied, Finding, Verified, backup, inspect, repair, verify},
 };
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
 fn settings() -> SegmentSettings {
     SegmentSettings { keys_age_max: Duration::ZERO, ..small() }
@@ -26,6 +29,10 @@ async fn append(log: &SegmentLog, topic: &str, text: &str) {
     log.append(Batch { events: vec![event(topic, text)], key: None }).await.expect("room");
 }
 
+async fn delete(log: &SegmentLog, topic: &str) {
+    log.delete(&Topic::from_stored(topic).expect("a topic"), &Grants::all()).await.expect("deleted");
+}
+
 async fn all(log: &SegmentLog) -> Vec<Arc<Entry>> {
     log.read(Position::BEFORE_ALL, &everything(), usize::MAX).await.expect("a page").entries
 }
@@ -33,7 +40,7 @@ async fn all(log: &SegmentLog) -> Vec<Arc<Entry>> {
 /// A closed log of several segments, with a deletion that was carried out and one that was not.
 async fn filled() -> (TempDir, Clock, Vec<Arc<Entry>>) {
     let directory = tempfile::tempdir().expect("a directory");
-    let clock = Clock::manual(Timestamp::from_millis(1_000_000));
+    let clock = Clock::manual(NOW);
     let log = open(directory.path(), &clock);
     for number in 0..40 {
         let topic = ["open", "open", "secret", "hidden"][number % 4];
@@ -41,7 +48,7 @@ async fn filled() -> (TempDir, Clock, Vec<Arc<Entry>>) {
         clock.advance(Duration::from_millis(1));
     }
     for topic in ["secret", "hidden"] {
-        log.delete(&Topic::from_stored(topic).expect("a topic"), &Grants::all()).await.expect("deleted");
+        delete(&log, topic).await;
         if topic == "secret" {
             assert!(log.compact().expect("compacted") > 1);
         }
@@ -164,6 +171,8 @@ async fn damage_is_reported_where_it_is_and_everything_else_is_saved() {
     assert_eq!(lost, ["events 21 to 21 are lost"]);
     assert_eq!(content(directory.path()), before, "nothing is changed");
     assert_eq!(findings(&to).1, [], "what was saved is whole");
+    let mode = fs::metadata(&to).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "its owner alone may enter it");
     let log = open(&to, &clock);
     let whole: Vec<_> =
         said.iter().filter(|entry| !entry.event.data.starts_with("open-20-")).cloned().collect();
@@ -175,6 +184,32 @@ async fn damage_is_reported_where_it_is_and_everything_else_is_saved() {
     log.close().await;
     let refused = repair(directory.path(), &to, |_| ()).expect_err("it is not empty").to_string();
     assert!(refused.contains("saved") && refused.contains("not empty"), "{refused}");
+}
+
+/// Whether the segment ends with it or another one follows.
+#[tokio::test]
+async fn a_deletion_after_a_damaged_event_is_saved() {
+    for is_followed in [false, true] {
+        let (directory, clock) = (tempfile::tempdir().expect("a directory"), Clock::manual(NOW));
+        let log = open(directory.path(), &clock);
+        for (topic, text) in [("open", "kept"), ("secret", "deleted"), ("open", "rotten")] {
+            append(&log, topic, text).await;
+        }
+        delete(&log, "secret").await;
+        if is_followed {
+            clock.advance(Duration::from_millis(1));
+            assert_eq!(log.compact().expect("looked at"), 0, "it ends the segment");
+            append(&log, "open", "next").await;
+        }
+        log.close().await;
+        flip(&place_of(directory.path(), "rotten"));
+        let to = tempfile::tempdir().expect("a directory");
+        let repaired = repair(directory.path(), to.path(), |_| ()).expect("saved");
+        assert_eq!(repaired.events, 2 + u64::from(is_followed));
+        let saved = all(&open(to.path(), &clock)).await;
+        let texts: Vec<_> = saved.iter().map(|entry| &*entry.event.data).collect();
+        assert_eq!(texts, ["kept", "next"][..=usize::from(is_followed)]);
+    }
 }
 
 #[tokio::test]
@@ -247,6 +282,30 @@ async fn a_log_in_use_is_backed_up_and_the_copy_begins_an_epoch() {
     assert!(refused.contains("copy") && refused.contains("not empty"), "{refused}");
 }
 
+/// Its first segment was copied with a deleted event, and then nothing says any more that it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_fails_when_a_deletion_is_forgotten_meanwhile() {
+    let (directory, clock) = (tempfile::tempdir().expect("a directory"), Clock::manual(NOW));
+    let log = open(directory.path(), &clock);
+    let large = "x".repeat(5_000);
+    for (topic, text) in [("open", ""), ("secret", &*large), ("open", &format!("rotten{large}"))] {
+        append(&log, topic, text).await;
+    }
+    delete(&log, "secret").await;
+    flip(&place_of(directory.path(), "rotten"));
+    // The damaged event of the second segment is reported while the others are not copied yet.
+    let report = |_| {
+        let appending = append(&log, "open", &large);
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(appending));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(log.compact().expect("compacted"), 1);
+        log.free();
+    };
+    let to = tempfile::tempdir().expect("a directory");
+    let refused = backup(directory.path(), to.path(), report).expect_err("it has what was deleted");
+    assert!(refused.to_string().contains("run the backup again"), "{refused}");
+}
+
 /// What a backup holds while events are appended, expire, and are deleted: all that had been
 /// acknowledged before and is still there afterwards, in its order, and nothing that had been
 /// deleted.
@@ -268,9 +327,7 @@ async fn backups_of_a_log_that_changes_are_whole() {
                 append(&log, topic, &format!("{topic}-{number}-{}", "x".repeat(100))).await;
                 number += 1;
                 if number % 300 == 0 {
-                    log.delete(&Topic::from_stored("secret").expect("a topic"), &Grants::all())
-                        .await
-                        .expect("deleted");
+                    delete(&log, "secret").await;
                     log.compact().expect("compacted");
                 }
                 tokio::task::yield_now().await;
@@ -309,6 +366,17 @@ async fn backups_of_a_log_that_changes_are_whole() {
     ends.store(true, Ordering::Relaxed);
     writer.await.expect("no panic");
     assert_eq!(done, BACKUPS);
+}
+
+#[test]
+fn the_tools_cannot_change_what_they_look_at() {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("state"), "kept").expect("written");
+    let before = content(directory.path());
+    let disk = RealDisk::read_only(directory.path()).expect("it is there");
+    assert!(disk.create("state").is_err() && disk.create("new").is_err());
+    assert!(disk.rename("state", "front").is_err() && disk.remove("state").is_err());
+    assert_eq!(content(directory.path()), before);
 }
 
 #[test]

@@ -63,9 +63,31 @@ async fn health_comes_back_without_anybody_publishing() {
     assert!(matches!(append(&log, "refused").await, Err(AppendError::Full(_))));
     assert!(log.health().await.is_err());
     disk.set_room(None);
-    while log.health().await.is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let healed = async {
+        while log.health().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(60 * SECOND, healed).await.expect("it comes back");
+}
+
+/// Saving what must outlive the segments needs space that only their removal makes.
+#[tokio::test]
+async fn segments_that_expired_are_freed_on_a_full_disk() {
+    let (disk, clock) = (SimulatedDisk::new(1), Clock::manual(Timestamp::from_millis(1_000_000)));
+    let settings = SegmentSettings { age_max: Some(SECOND), ..small() };
+    let log =
+        SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings, clock.clone()).expect("it opens");
+    for _ in 0..10 {
+        append(&log, &"x".repeat(1_500)).await.expect("room");
     }
+    let count = || disk.list().expect("names").iter().filter(|name| is_segment(name)).count();
+    assert!(count() > 2);
+    disk.set_room(Some(0));
+    clock.advance(2 * SECOND);
+    assert_eq!(texts(&log).await, [""; 0]);
+    log.free();
+    assert_eq!(count(), 1);
 }
 
 #[tokio::test]
