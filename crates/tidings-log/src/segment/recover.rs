@@ -459,6 +459,7 @@ fn keys(
             known.push(KnownKey { key: used.key, first_id, time: used.time, last });
         }
     }
+    // If the clock went back, several uses of a key may be in the window.
     known.sort_by_key(|known| Reverse(known.last));
     let mut newest_uses = HashSet::new();
     known.retain(|known| newest_uses.insert(known.key.clone()));

@@ -42,6 +42,11 @@ fn small() -> SegmentSettings {
     }
 }
 
+/// Maintenance does nothing as long as the result is held.
+fn busy(log: &SegmentLog) -> impl Sized + '_ {
+    crate::lock::lock(&log.0.log.maintaining)
+}
+
 /// Names in a directory of a log.
 fn is_segment(name: &str) -> bool {
     name.strip_suffix(".log").is_some()
@@ -49,9 +54,4 @@ fn is_segment(name: &str) -> bool {
 
 fn is_index(name: &str) -> bool {
     name.strip_suffix(".index").is_some()
-}
-
-/// Maintenance does nothing as long as the result is held.
-fn busy(log: &SegmentLog) -> impl Sized + '_ {
-    crate::lock::lock(&log.0.log.maintaining)
 }

@@ -78,7 +78,7 @@ async fn what_a_log_has_shown_since_it_was_opened_survives_a_loss_of_power() {
     assert!(shown_unacknowledged > 0);
 }
 
-/// An event stayed unsynced until the next one came, or for a second.
+/// Each event is synced in its time, whether or not another one follows.
 #[tokio::test]
 async fn what_is_older_than_the_sync_interval_survives_a_loss_of_power() {
     const COUNT: u64 = 100;

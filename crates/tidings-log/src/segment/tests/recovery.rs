@@ -159,7 +159,7 @@ async fn missing_segments_are_reported() {
     assert_eq!(reason, Err("events 2 to 3 are missing".to_owned()));
 }
 
-/// It has an index, of which only the events that are read would have shown that it is longer.
+/// It has an index, which covers more than is left.
 #[tokio::test]
 async fn a_full_segment_that_was_cut_off_is_reported() {
     let (_, closed, _) = published().await;
@@ -277,8 +277,8 @@ fn push(disk: &SimulatedDisk, records: &[Record<'_>]) {
     });
 }
 
-/// A group of an event and a deletion whose commit record did not get to the disk. Its event came
-/// back in the place of the one that was published next.
+/// A group of an event and a deletion whose commit record did not get to the disk: its event has the
+/// number of the one that is published next, and must not stand in its place.
 #[tokio::test]
 async fn an_event_without_commit_before_a_deletion_does_not_come_back() {
     let disk = SimulatedDisk::new(1);
