@@ -264,8 +264,9 @@ impl SegmentLog {
     }
 }
 
-/// How often a question is asked again whose files were freed meanwhile.
-const FREED_MAX: usize = 3;
+/// How often a question is asked again whose files were freed meanwhile. On a busy machine a reader
+/// may be slower than compaction several times in a row.
+const FREED_MAX: usize = 30;
 
 /// A segment may be freed while it is read. Asked again, the front has passed it.
 fn patiently<T>(log: &OpenLog, question: impl Fn(&OpenLog) -> io::Result<T>) -> io::Result<T> {
