@@ -55,3 +55,15 @@ fn is_segment(name: &str) -> bool {
 fn is_index(name: &str) -> bool {
     name.strip_suffix(".index").is_some()
 }
+
+/// Damages the file where it has this text.
+fn flip(disk: &simulated::SimulatedDisk, name: &str, text: &str) {
+    disk.change(name, |content| {
+        let place = content.windows(text.len()).position(|window| window == text.as_bytes());
+        content[place.expect("it is there")] ^= 1;
+    });
+}
+
+fn contains(content: &[u8], text: &str) -> bool {
+    content.windows(text.len()).any(|window| window == text.as_bytes())
+}

@@ -51,10 +51,6 @@ fn bytes(disk: &SimulatedDisk) -> Vec<u8> {
     bytes
 }
 
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
-}
-
 /// A log of several segments, in which every third event is secret, and what was said openly.
 async fn filled(disk: &SimulatedDisk, clock: &Clock) -> (SegmentLog, Vec<Arc<Entry>>) {
     let log = open(disk, &small(), clock).expect("a fresh log");

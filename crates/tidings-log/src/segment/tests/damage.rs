@@ -135,10 +135,7 @@ async fn damage_in_a_log_that_was_not_closed_loses_no_event_behind_it() {
         log.append(Batch { events: vec![event("a", text)], key: None }).await.expect("room");
     }
     let killed = disk.copy();
-    killed.change("00000000000000000001.log", |content| {
-        let place = content.windows(6).position(|window| window == b"rotten").expect("it is there");
-        content[place] ^= 1;
-    });
+    flip(&killed, "00000000000000000001.log", "rotten");
     let log = open(&killed).expect("it opens");
     let page = log.read(Position::BEFORE_ALL, &everything(), usize::MAX).await.expect("a page");
     let texts: Vec<_> = page.entries.iter().map(|entry| &*entry.event.data).collect();
@@ -208,10 +205,7 @@ async fn a_damaged_event_is_reported_to_readers_of_a_pattern_after_older_gaps() 
     for text in ["expired", "kept", "rotten"] {
         log.append(Batch { events: vec![event("/a", text)], key: None }).await.expect("room");
     }
-    disk.change("00000000000000000001.log", |content| {
-        let place = content.windows(6).position(|window| window == b"rotten").expect("it is there");
-        content[place] ^= 1;
-    });
+    flip(&disk, "00000000000000000001.log", "rotten");
     let matchers = vec![Validator::default().pattern("/a*").expect("a pattern")];
     let filter = Filter { matchers, grants: Grants::NONE };
     let page = log.read(Position::BEFORE_ALL, &filter, usize::MAX).await.expect("a page");
@@ -269,10 +263,7 @@ async fn a_rule_keeps_what_it_kept_after_an_index_was_made_anew() {
     {
         append(topic, text).await;
     }
-    disk.change(&format!("{FIRST}.log"), |content| {
-        let place = content.windows(6).position(|window| window == b"rotten").expect("it is there");
-        content[place] ^= 1;
-    });
+    flip(&disk, &format!("{FIRST}.log"), "rotten");
     let sealed = async {
         while !log.0.log.store.segments().0[0].is_sealed() {
             tokio::task::yield_now().await;

@@ -49,7 +49,7 @@ async fn a_deletion_survives_the_loss_of_the_events_before_it() {
     killed.crash();
     log.close().await;
     for disk in [killed, disk] {
-        disk.change("00000000000000000001.log", |content| flip(content, "rotten"));
+        flip(&disk, "00000000000000000001.log", "rotten");
         for life in 0..3 {
             let log = open(&disk, &clock);
             assert_eq!(texts(&log, "open").await, ["kept"], "life {life}");
@@ -61,15 +61,6 @@ async fn a_deletion_survives_the_loss_of_the_events_before_it() {
             log.close().await;
         }
     }
-}
-
-fn contains(content: &[u8], text: &str) -> bool {
-    content.windows(text.len()).any(|window| window == text.as_bytes())
-}
-
-fn flip(content: &mut [u8], text: &str) {
-    let place = content.windows(text.len()).position(|window| window == text.as_bytes());
-    content[place.expect("it is there")] ^= 1;
 }
 
 #[tokio::test]
@@ -84,7 +75,7 @@ async fn a_deletion_survives_the_loss_of_the_last_event_of_its_segment() {
     assert_eq!(log.compact().expect("looked at"), 0, "it ends the segment");
     append(&log, "open", "in the next segment").await.expect("room");
     log.close().await;
-    disk.change("00000000000000000001.log", |content| flip(content, "rotten"));
+    flip(&disk, "00000000000000000001.log", "rotten");
     disk.remove("00000000000000000001.index").expect("it is there");
     for life in 0..2 {
         let log = open(&disk, &clock);

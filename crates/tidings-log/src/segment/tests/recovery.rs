@@ -54,13 +54,6 @@ fn large(text: &str) -> String {
     format!("{text}{}", "x".repeat(5_000))
 }
 
-fn flip(disk: &SimulatedDisk, name: &str, text: &str) {
-    disk.change(name, |content| {
-        let place = content.windows(text.len()).position(|window| window == text.as_bytes());
-        content[place.expect("it is there")] ^= 1;
-    });
-}
-
 #[tokio::test]
 async fn what_a_crash_left_behind_is_removed() {
     let (disk, clock) = (SimulatedDisk::new(1), clock());
