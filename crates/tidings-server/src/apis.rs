@@ -21,7 +21,9 @@ use crate::{
     Settings,
     access_log::Requested,
     app::App,
-    mercure, native,
+    mercure,
+    metrics::counts::PublishApi,
+    native,
     router::{forwarded, passed, routes},
     upstream,
 };
@@ -63,22 +65,22 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync,
 {
-    let publication = Publication::of(app, &request);
+    let publication = publication(app, &request);
     let (parts, body) = request.into_parts();
     match publication {
-        Some(Publication::Friendly) => {
+        Some(PublishApi::Native) => {
             passed(app, parts, body, |parts, body| native::publish_one(app, parts, body)).await
         }
-        Some(Publication::Mercure) => {
+        Some(PublishApi::Mercure) => {
             passed(app, parts, body, |parts, body| mercure::publish_one(app, parts, body)).await
         }
         // Boxed, since what answers a publication is moved as a whole, and should be small.
-        None => Box::pin(route(app, router, parts, Body::new(body))).await,
+        None => Box::pin(answer_routed(app, router, parts, Body::new(body))).await,
     }
 }
 
 /// Answers a request that publishes nothing, or more than one event.
-async fn route(app: &App, router: Router, parts: Parts, body: Body) -> Response<Body> {
+async fn answer_routed(app: &App, router: Router, parts: Parts, body: Body) -> Response<Body> {
     if let Some(response) = app.settings.http_challenges.response_to(&parts) {
         return response;
     }
@@ -89,27 +91,17 @@ async fn route(app: &App, router: Router, parts: Parts, body: Body) -> Response<
     response
 }
 
-/// A request that publishes one event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Publication {
-    /// `POST /topics/{topic}`.
-    Friendly,
-    /// `POST` to the path of the hub's URL.
-    Mercure,
-}
-
-impl Publication {
-    /// Compares paths as the router does: as they were sent.
-    fn of<B>(app: &App, request: &Request<B>) -> Option<Self> {
-        if request.method() != Method::POST {
-            return None;
-        }
-        let path = request.uri().path();
-        if path.strip_prefix("/topics/").is_some_and(|topic| !topic.is_empty()) {
-            return Some(Self::Friendly);
-        }
-        (path == app.hub.validator().hub_url().path()).then_some(Self::Mercure)
+/// The API through which a request publishes one event. Paths are compared as the router does: as
+/// they were sent.
+fn publication<B>(app: &App, request: &Request<B>) -> Option<PublishApi> {
+    if request.method() != Method::POST {
+        return None;
     }
+    let path = request.uri().path();
+    if path.strip_prefix("/topics/").is_some_and(|topic| !topic.is_empty()) {
+        return Some(PublishApi::Native);
+    }
+    (path == app.hub.validator().hub_url().path()).then_some(PublishApi::Mercure)
 }
 
 #[cfg(test)]
@@ -120,10 +112,10 @@ mod tests {
     async fn only_publications_of_one_event_bypass_the_router() {
         let app = App::new(Hub::in_memory().await, None, Settings::default());
         for (method, target, expected) in [
-            ("POST", "/topics/chat", Some(Publication::Friendly)),
-            ("POST", "/topics/a/b?id=1", Some(Publication::Friendly)),
-            ("POST", "/topics//", Some(Publication::Friendly)),
-            ("POST", "/.well-known/mercure?x", Some(Publication::Mercure)),
+            ("POST", "/topics/chat", Some(PublishApi::Native)),
+            ("POST", "/topics/a/b?id=1", Some(PublishApi::Native)),
+            ("POST", "/topics//", Some(PublishApi::Native)),
+            ("POST", "/.well-known/mercure?x", Some(PublishApi::Mercure)),
             ("POST", "/topics", None),
             ("POST", "/topics/", None),
             ("POST", "/topics?/topics/a", None),
@@ -137,7 +129,7 @@ mod tests {
             ("GET", "/.well-known/mercure", None),
         ] {
             let request = Request::builder().method(method).uri(target).body(()).expect("a request");
-            assert_eq!(Publication::of(&app, &request), expected, "{method} {target}");
+            assert_eq!(publication(&app, &request), expected, "{method} {target}");
         }
     }
 }

@@ -185,7 +185,7 @@ impl BodyBudget {
             done?;
         } else {
             arriving.count()?;
-            // Boxed, so that the others have no room for it.
+            // Boxed: otherwise each request would have memory for it, and few need it.
             let rest = Box::pin(timeout(Duration::from_secs(body_secs), arriving.collect(body)));
             rest.await.unwrap_or(Err(BodyError::TimedOut))?;
         }

@@ -4,7 +4,7 @@
 //! Browsers send the header `Last-Event-ID` when they reconnect, and cannot send it when they
 //! connect first; polyfills and other clients put the id into a parameter, each under its own name.
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tidings_topic::{ParseSinceError, Since};
 
 use crate::subscriber::subscribe::Subscribe;
@@ -20,6 +20,8 @@ pub enum Requested {
     Start(Since),
 }
 
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
 /// The names that polyfills and clients in use give to the parameter that replaces the header,
 /// which they cannot set.
 const ID_PARAMETERS: [&str; 5] =
@@ -33,13 +35,13 @@ impl Requested {
     /// sends a fresh header with the URL that it had all along. Otherwise the last parameter that
     /// has a value counts.
     pub fn id<'a>(headers: &HeaderMap, parameters: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Self {
-        let mut in_header = headers.get_all("last-event-id").iter();
+        let mut in_header = headers.get_all(LAST_EVENT_ID).iter();
         if let Some(id) = in_header.find(|id| !id.is_empty()).map(text_of) {
             return Self::Start(Since::from_last_event_id(&id));
         }
         let mut in_parameters =
             parameters.filter(|(name, _)| ID_PARAMETERS.contains(name)).map(|(_, value)| value).peekable();
-        if !headers.contains_key("last-event-id") && in_parameters.peek().is_none() {
+        if !headers.contains_key(LAST_EVENT_ID) && in_parameters.peek().is_none() {
             return Self::Nothing;
         }
         let last = in_parameters.filter(|value| !value.is_empty()).last();
@@ -99,8 +101,6 @@ fn text_of(value: &HeaderValue) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
-
     use super::*;
 
     fn requested(header: Option<&[u8]>, query: &str) -> Requested {
@@ -109,7 +109,7 @@ mod tests {
 
     fn read(header: Option<&[u8]>, query: &str) -> Result<Requested, ParseSinceError> {
         let value = header.map(|id| HeaderValue::from_bytes(id).expect("a header value"));
-        let fields = value.into_iter().map(|value| (HeaderName::from_static("last-event-id"), value));
+        let fields = value.into_iter().map(|value| (LAST_EVENT_ID, value));
         let parameters: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
         let parameters = parameters.iter().map(|(name, value)| (&**name, &**value));
         Requested::id_or_word(&fields.collect(), parameters)

@@ -69,8 +69,8 @@ async fn the_task_of_an_idle_connection_is_small() {
     assert!(bytes <= 1_024, "{bytes}");
 }
 
-/// What is boxed for a request is moved as a whole, and nearly every request publishes one event: what others need is
-/// boxed by itself.
+/// What is boxed for a request is moved as a whole, and nearly every request publishes one event:
+/// what others need is boxed by itself.
 #[tokio::test]
 async fn a_request_takes_little_memory() {
     let (mut io, theirs) = duplex(1024);
