@@ -88,12 +88,9 @@ impl Authority {
         let proofs = self.proofs(&mut order).await?;
         answer(&proofs)?;
         let policy = RetryPolicy::new().timeout(STEP_TIME_MAX);
-        self.validate(&mut order).await.map_err(described)?;
-        if order.state().status == OrderStatus::Pending {
-            match order.poll_ready(&policy).await {
-                Ok(OrderStatus::Ready) => {}
-                failed => return Err(self.refusal(&mut order, failed.err()).await),
-            }
+        match self.validate(&mut order, &policy).await {
+            Ok(OrderStatus::Ready) => {}
+            failed => return Err(self.refusal(&mut order, failed.err()).await),
         }
         let key = order.finalize().await.map_err(described)?;
         let chain = order.poll_certificate(&policy).await.map_err(described)?;
@@ -170,8 +167,9 @@ impl Authority {
         Ok(proofs)
     }
 
-    /// Has the authority validate the names.
-    async fn validate(&self, order: &mut Order) -> Result<(), Error> {
+    /// Has the authority validate the names, and waits until it has. An authority that is quick answers
+    /// with the failure as soon as it is asked.
+    async fn validate(&self, order: &mut Order, policy: &RetryPolicy) -> Result<OrderStatus, Error> {
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
             let mut authorization = authorization?;
@@ -181,7 +179,10 @@ impl Authority {
                 challenge.set_ready().await?;
             }
         }
-        Ok(())
+        match order.state().status {
+            OrderStatus::Pending => order.poll_ready(policy).await,
+            status => Ok(status),
+        }
     }
 
     /// Why an order was not validated: what the authority has against a name, or else the error.
