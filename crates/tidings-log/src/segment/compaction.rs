@@ -120,9 +120,9 @@ struct Compaction<'a> {
 impl<'a> Compaction<'a> {
     fn new(log: &'a OpenLog, old: &'a Arc<Segment>, hiding: Hiding, front: u64) -> io::Result<Self> {
         let disk = &*log.store.disk;
-        let audiences = old.audiences_from(disk, 0)?;
+        let (audiences, rows) =
+            old.of_one_index(|| Ok((old.audiences_from(disk, 0)?, old.rows(disk, (0, u64::MAX))?)))?;
         let fates = audiences.iter().map(|audience| hiding.fate(audience)).collect();
-        let rows = old.rows(disk, (0, u64::MAX))?;
         let new = SegmentName { generation: old.name.generation + 1, ..old.name };
         let mut plan = Self { log, old, new, hiding, front, rows, fates, hidden_bytes: 0, deleted_bytes: 0 };
         for (number, row) in &plan.rows {

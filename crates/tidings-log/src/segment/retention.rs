@@ -242,9 +242,11 @@ impl Retention {
     ) -> io::Result<()> {
         let after = front.max(segment.first() - 1);
         let through = segment.last().min(newest).min(after + AHEAD_MAX);
-        let rows = segment.rows(&*store.disk, (after, through))?;
-        let fates =
-            if hiding.rules.is_empty() { None } else { Some(self.rules.fates.of(store, segment, hiding)?) };
+        let (rows, fates) = segment.of_one_index(|| {
+            let rows = segment.rows(&*store.disk, (after, through))?;
+            let has_rules = !hiding.rules.is_empty();
+            Ok((rows, has_rules.then(|| self.rules.fates.of(store, segment, hiding)).transpose()?))
+        })?;
         let mut reader = EventReader::new(store, segment);
         for (number, row) in rows {
             let fate = fates.as_ref().and_then(|fates| fates.get(row.audience as usize)).copied();

@@ -256,8 +256,8 @@ impl RuleRetention {
         segment: &Segment,
         (place, after): (usize, u64),
     ) -> io::Result<Vec<(u64, Audience)>> {
-        let fates = self.fates.of(store, segment, hiding)?;
-        let (_, audiences) = segment.lists(&*store.disk)?;
+        let (fates, (_, audiences)) = segment
+            .of_one_index(|| Ok((self.fates.of(store, segment, hiding)?, segment.lists(&*store.disk)?)))?;
         let passed = audiences.iter().zip(fates.iter()).filter_map(|((audience, newest), fate)| {
             let number = segment.first() + u64::from(*newest);
             let is_passed = fate.rule.map(usize::from) == Some(place) && number > after;
@@ -274,9 +274,10 @@ impl RuleRetention {
         segment: &Segment,
         (after, last): (u64, u64),
     ) -> io::Result<impl Iterator<Item = (u64, Row, Fate)> + use<>> {
-        let fates = self.fates.of(store, segment, hiding)?;
-        let rows = segment.rows(&*store.disk, (after, last))?.into_iter();
-        Ok(rows.filter(|(_, row)| row.offset > 0).filter_map(move |(number, row)| {
+        let (fates, rows) = segment.of_one_index(|| {
+            Ok((self.fates.of(store, segment, hiding)?, segment.rows(&*store.disk, (after, last))?))
+        })?;
+        Ok(rows.into_iter().filter(|(_, row)| row.offset > 0).filter_map(move |(number, row)| {
             let fate = fates.get(row.audience as usize)?;
             Some((number, row, *fate))
         }))

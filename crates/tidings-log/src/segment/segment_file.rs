@@ -283,6 +283,15 @@ impl Segment {
         }
     }
 
+    /// The answer to several questions that the same index has to answer: they are asked again if it
+    /// was made anew between them.
+    pub(super) fn of_one_index<T>(&self, mut ask: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let rebuilt = self.rebuilt();
+        let answer = ask()?;
+        // Where the new index cannot be written, each question makes the same one again.
+        if self.rebuilt() == rebuilt { Ok(answer) } else { ask() }
+    }
+
     /// The deletions in it after the one with this serial number, in their order, and whether all
     /// of them can be read.
     pub(super) fn deletions_after(

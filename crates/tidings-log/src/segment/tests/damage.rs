@@ -282,6 +282,39 @@ async fn a_rule_keeps_what_it_kept_after_an_index_was_made_anew() {
     assert_eq!(short.entries.len(), 2);
 }
 
+/// The first page has what is needed to open it, the last one has the topics, and what is damaged is
+/// one between them.
+#[tokio::test]
+async fn a_rule_keeps_what_it_kept_while_an_index_is_made_anew() {
+    const PAGE_BYTES: usize = 4096;
+    let disk = SimulatedDisk::new(1);
+    let matcher = Validator::default().exact("short").expect("a topic");
+    let rule = RetentionRule { matcher, age_max: None, bytes_max: None, count_max: Some(2) };
+    let settings = SegmentSettings { retention: vec![rule], segment_bytes: Some(100_000), ..small() };
+    let open = || {
+        SegmentLog::open_on(Arc::new(disk.clone()), Box::new(()), settings.clone(), Clock::system())
+            .expect("it opens")
+    };
+    let log = open();
+    let mut events = vec![event("first", "rotten"), event("short", ""), event("short", "")];
+    events.resize(800, event("long", ""));
+    log.append(Batch { events, key: None }).await.expect("room");
+    log.append(Batch { events: vec![event("long", &"x".repeat(100_000))], key: None }).await.expect("room");
+    log.append(Batch { events: vec![event("long", "")], key: None }).await.expect("room");
+    log.close().await;
+    let mut names = disk.list().expect("names");
+    names.retain(|name| is_index(name));
+    flip(&disk, &names[0].replace(".index", ".log"), "rotten");
+    disk.change(&names[0], |content| {
+        assert!(content.len() > 3 * PAGE_BYTES && !contains(&content[..2 * PAGE_BYTES], "short"));
+        content[PAGE_BYTES] ^= 1;
+    });
+    let log = open();
+    log.append(Batch { events: vec![event("long", "")], key: None }).await.expect("room");
+    let short = log.read(Position::BEFORE_ALL, &exact("short"), usize::MAX).await.expect("a page");
+    assert_eq!(short.entries.len(), 2);
+}
+
 async fn check(disk: &SimulatedDisk, said: &[(Cursor, String)], filters: &[Filter], what: &str, red: bool) {
     let log = match open(disk) {
         Ok(log) => log,
