@@ -43,8 +43,8 @@ impl DeletionPlan {
     /// topic, and no others.
     pub(super) fn new(log: &OpenLog, topic: &Topic, grants: &Grants) -> io::Result<Self> {
         let store = &log.store;
-        let (front, hiding) = log.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
-        let (segments, extent) = store.segments();
+        let ((segments, extent), (front, hiding)) =
+            log.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
         let wanted = Wanted::Topics(vec![topic.clone()]);
         // Matching patterns takes a while.
         let mut known: HashMap<Audience, Option<u8>> = HashMap::new();

@@ -5,7 +5,12 @@ use std::{
     sync::{Mutex, MutexGuard, atomic::AtomicBool},
 };
 
-use super::{acknowledged::Extent, horizon::Horizon, retention::Retention, store::Store};
+use super::{
+    acknowledged::{Extent, Segments},
+    horizon::Horizon,
+    retention::Retention,
+    store::Store,
+};
 use crate::{Position, lock::lock, numbers::number};
 
 /// An open log.
@@ -47,17 +52,24 @@ impl OpenLog {
 
     /// Hides what retention does not keep.
     pub(super) fn expire(&self) -> io::Result<()> {
-        self.settled(|_| ())
+        self.settled(|_| ()).map(drop)
     }
 
-    /// Looks at what is hidden, after hiding what retention does not keep. May read files.
-    pub(super) fn settled<T>(&self, look: impl Fn(&Horizon) -> T) -> io::Result<T> {
-        let (_, extent) = self.store.segments();
-        if let Some(found) = self.if_settled(extent, &look) {
-            return Ok(found);
-        }
-        self.retention().advance(&self.store, self.store.clock.now())?;
-        Ok(look(&self.store.horizon()))
+    /// The log as it is, and what is hidden of it, after hiding what retention does not keep. May read
+    /// files.
+    ///
+    /// What is hidden is looked at last. A segment that is freed or replaced in between then lacks its
+    /// file, and the question is asked again. The other way round, events would be missing that are
+    /// neither hidden nor reported.
+    pub(super) fn settled<T>(&self, look: impl Fn(&Horizon) -> T) -> io::Result<((Segments, Extent), T)> {
+        let (segments, extent) = self.store.segments();
+        let hidden = if let Some(hidden) = self.if_settled(extent, &look) {
+            hidden
+        } else {
+            self.retention().advance(&self.store, self.store.clock.now())?;
+            look(&self.store.horizon())
+        };
+        Ok(((segments, extent), hidden))
     }
 
     fn if_settled<T>(&self, extent: Extent, look: impl Fn(&Horizon) -> T) -> Option<T> {

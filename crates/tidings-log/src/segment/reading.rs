@@ -98,8 +98,8 @@ impl OpenLog {
 
     /// As [`Log::resolve`](crate::Log::resolve).
     pub(super) fn resolve(&self, id: &EventId, grants: &Grants) -> io::Result<Option<Position>> {
-        let (front, hiding) = self.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
-        let (segments, extent) = self.store.segments();
+        let ((segments, extent), (front, hiding)) =
+            self.settled(|horizon| (horizon.front, horizon.hiding.clone()))?;
         let (wanted, range) = (Wanted::Id(id.clone()), (front, extent.newest));
         let is_visible = |entry: &Arc<Entry>| {
             entry.event.id.as_ref() == Some(id)
@@ -125,8 +125,7 @@ impl OpenLog {
 
     /// As [`Log::position_ago`](crate::Log::position_ago).
     pub(super) fn position_ago(&self, ago: Duration) -> io::Result<Position> {
-        let front = self.settled(|horizon| horizon.front)?;
-        let (segments, extent) = self.store.segments();
+        let ((segments, extent), front) = self.settled(|horizon| horizon.front)?;
         let time = self.store.clock.now().earlier_by(ago);
         for segment in segments_after(&segments, front).iter().rev() {
             if segment.times().0.is_some_and(|earliest| earliest < time)
@@ -145,7 +144,7 @@ impl OpenLog {
 
     /// As [`Log::bounds`](crate::Log::bounds).
     pub(super) fn bounds(&self) -> io::Result<Bounds> {
-        let front = self.settled(|horizon| horizon.front)?;
+        let (_, front) = self.settled(|horizon| horizon.front)?;
         let newest = self.store.acknowledged().newest;
         Ok(Bounds {
             epochs: self.store.epochs.clone(),
@@ -156,9 +155,8 @@ impl OpenLog {
     }
 
     fn view(&self, plan: &ReadPlan<'_>, after: u64) -> io::Result<View> {
-        let (front, hiding, floor) = self
+        let ((segments, extent), (front, hiding, floor)) = self
             .settled(|horizon| (horizon.front, horizon.hiding.clone(), horizon.floors.draft(plan, after)))?;
-        let (segments, extent) = self.store.segments();
         Ok(View { segments, front, hiding, newest: extent.newest, floor })
     }
 }

@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{Timestamp, segment::tests::simulated::SimulatedDisk};
+use crate::{Timestamp, numbers::number, segment::tests::simulated::SimulatedDisk};
 
 fn open(disk: &SimulatedDisk, settings: SegmentSettings) -> SegmentLog {
     let clock = Clock::manual(Timestamp::from_millis(1_000_000));
@@ -191,5 +191,36 @@ async fn each_event_is_counted_by_one_of_several_concurrent_deletions() {
             });
         }
         assert_eq!(deleting.join_all().await.into_iter().sum::<u64>(), 30);
+    }
+}
+
+/// Segments are freed, and one from which something was deleted is replaced, at any time while a page
+/// is read. Whatever is not in the page then is reported with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nothing_is_missing_from_a_page_without_a_report_while_segments_are_freed() {
+    let disk = SimulatedDisk::new(1);
+    let settings =
+        SegmentSettings { count_max: Some(20), segment_bytes: Some(900), recent_bytes_max: 0, ..small() };
+    let log = open(&disk, settings);
+    let publishing = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let mut readers = JoinSet::new();
+    for _ in 0..4 {
+        let (log, publishing) = (log.clone(), Arc::clone(&publishing));
+        readers.spawn(async move {
+            while publishing.load(std::sync::atomic::Ordering::Relaxed) {
+                let page = log.read(Position::BEFORE_ALL, &everything(), usize::MAX).await.expect("a page");
+                let gone_through = number(page.floor.unwrap_or(Position::BEFORE_ALL));
+                for (expected, entry) in (gone_through + 1..).zip(&page.entries) {
+                    assert_eq!(number(entry.cursor.position), expected, "after {gone_through}");
+                }
+            }
+        });
+    }
+    for _ in 0..3_000 {
+        append_all(&log, [event("a", &"x".repeat(100))]).await;
+    }
+    publishing.store(false, std::sync::atomic::Ordering::Relaxed);
+    while let Some(reader) = readers.join_next().await {
+        reader.expect("nothing is missing");
     }
 }
