@@ -135,7 +135,7 @@ impl Admission {
 
     /// Gives up a connection with incomplete request headers, or else the one that has been idle
     /// longest, so that another one finds capacity. False if there is none.
-    pub(super) fn free_capacity(&self) -> bool {
+    pub(crate) fn free_capacity(&self) -> bool {
         let incomplete = self.incomplete().give_up();
         let gone = incomplete.or_else(|| self.idle().connections.pop_first().map(|(_, notifier)| notifier));
         gone.inspect(|notifier| notifier.notify()).is_some()
@@ -251,7 +251,8 @@ mod tests {
             if request.uri().path() == "/never" {
                 pending::<()>().await;
             }
-            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("hello")))
+            let length = if request.uri().path() == "/large" { 64 * 1024 } else { 5 };
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(vec![b'x'; length])))
         });
         let metrics = Arc::<ConnectionMetrics>::default();
         let driver =
@@ -286,10 +287,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answered_connection_and_an_incomplete_body_hold_no_permit() {
+    async fn answered_connections_and_an_incomplete_body_hold_no_permit() {
         let connect = server();
         let mut kept = connect(GET);
         kept.read_exact(&mut [0; 12]).await.expect("an answer");
+        let _unread_response = connect(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
         let _body_to_come = connect(b"POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell");
         tokio::task::yield_now().await;
         assert_eq!(secs_to_answer(connect(GET)).await, 0);

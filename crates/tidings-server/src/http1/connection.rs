@@ -122,10 +122,7 @@ impl<IO: Transport> Connection<IO> {
             match self.reader.find(&self.buffer, Instant::now().into_std()) {
                 Found::Headers(end) => return Poll::Ready(Ok(self.take_request(end))),
                 Found::Refused(refusal) => return Poll::Ready(Ok(self.refuse(refusal))),
-                Found::Http2 => {
-                    self.wait = None;
-                    return Poll::Ready(Ok(Next::Http2));
-                }
+                Found::Http2 => return Poll::Ready(Ok(Next::Http2)),
                 Found::Nothing => {}
             }
             if self.input_ended {
@@ -334,13 +331,11 @@ impl<IO: Transport> Connection<IO> {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Next {
-        self.wait = None;
         self.metrics.count_refusal(refusal);
         Next::Refused(refusal)
     }
 
     fn end_late(&mut self, lateness: Lateness) -> Next {
-        self.wait = None;
         self.metrics.count_lateness(lateness);
         Next::End
     }
@@ -392,6 +387,7 @@ impl<IO: Transport> Connection<IO> {
     /// Sends the refusal, if any, and ends the connection so that the client can receive everything
     /// that was sent.
     pub(crate) async fn close(&mut self, refusal: Option<Refusal>) {
+        self.wait = None;
         // A client that does not read, or never stops to send, does not keep us.
         let _ = timeout(Duration::from_secs(LINGER_SECS), self.shut_down(refusal)).await;
     }

@@ -35,9 +35,12 @@ use tokio::{
 };
 
 use super::*;
-use crate::connection::{
-    BodyError, ConnectionMetrics, ConnectionSettings, driver::Driver, peer::Peer, permits::ConnectionPermits,
-    read_body, stage::Stage,
+use crate::{
+    connection::{
+        BodyError, ConnectionMetrics, ConnectionSettings, admission::Admission, driver::Driver, peer::Peer,
+        permits::ConnectionPermits, read_body, stage::Stage,
+    },
+    relayed::Relayed,
 };
 
 const GET: &[u8] = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -59,6 +62,7 @@ struct Client {
     task: JoinHandle<()>,
     stop: watch::Sender<Stage>,
     metrics: Arc<ConnectionMetrics>,
+    admission: Arc<Admission>,
     stream: Arc<StreamWatch>,
     start: Instant,
 }
@@ -76,9 +80,10 @@ impl Client {
         let watch = Arc::clone(&stream);
         let service = tower::service_fn(move |request| handle(request, Arc::clone(&watch)));
         let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let admission = Arc::clone(&driver.admission);
         let permit = ConnectionPermits::new(&metrics).take();
         let task = tokio::spawn(driver.drive(theirs, Peer::of(PEER), permit, stopping));
-        Self { io, task, stop, metrics, stream, start: Instant::now() }
+        Self { io, task, stop, metrics, admission, stream, start: Instant::now() }
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -148,16 +153,21 @@ pub(crate) async fn handle(
             Err(error) => text(error.to_string()),
         },
         "/large" => text("x".repeat(1024 * 1024)),
-        "/gush" => Response::new(Gushing { watch }.boxed_unsync()),
-        "/stream" => {
-            let mut response = Response::new(Endless { greeting: Some(": hi\n"), watch }.boxed_unsync());
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        "/relayed" => {
+            let mut response = text("x".repeat(1024 * 1024));
+            response.extensions_mut().insert(Relayed);
             response
         }
+        "/gush" => event_stream(Gushing { watch }),
+        "/stream" => event_stream(Endless { greeting: Some(": hi\n"), watch }),
         _ => text("hello".to_owned()),
     })
+}
+
+fn event_stream(body: impl Body<Data = Bytes, Error = Infallible> + Send + 'static) -> Response<TestBody> {
+    let mut response = Response::new(body.boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
 }
 
 /// What became of a stream.

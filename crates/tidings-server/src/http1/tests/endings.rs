@@ -101,3 +101,13 @@ async fn who_is_still_sending_is_listened_to_after_the_refusal() {
     client.ended().await;
     assert_eq!(client.secs(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connection_is_not_closed_again_to_make_room() {
+    let mut client = Client::connect();
+    client.send(b"hello").await;
+    yield_now().await;
+    client.send(b"\r\n\r\n").await;
+    client.read_until("}").await;
+    assert!(!client.is_ended() && !client.admission.free_capacity());
+}
