@@ -189,16 +189,17 @@ impl<S> Driver<S> {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
     {
         let progress = spawner.announce();
+        // RFC 9110, 9.3.2.
+        let has_body = request.method() != Method::HEAD;
         if let Err(refusal) = check::check(&request, FRAGMENT_MARK) {
             self.metrics.count_refusal(refusal);
             self.log_refused(refusal, peer);
-            return Box::pin(ready_with(Ok(refused(refusal, progress))));
+            return Box::pin(ready_with(Ok(refused(refusal, has_body, progress))));
         }
         // A body may take its time, and need not be waited for by others.
         if !request.body().is_end_stream() {
             permit.give_back();
         }
-        let has_body = request.method() != Method::HEAD;
         join_cookies(request.headers_mut());
         let permit = permit.clone();
         request.extensions_mut().insert(permit.clone());
@@ -206,8 +207,6 @@ impl<S> Driver<S> {
         Box::pin(async move {
             let mut response = response.await;
             permit.give_back();
-            // RFC 9113, 8.2.2: what is said of a connection is said by frames.
-            response.headers_mut().remove(header::CONNECTION);
             // RFC 9110, 8.6.
             if response.status() == StatusCode::NO_CONTENT {
                 response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -231,10 +230,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// The response to a request that no handler sees, in the words of HTTP/1.
-fn refused<B>(refusal: Refusal, progress: Arc<Progress>) -> Response<ResponseBody<B>> {
+fn refused<B>(refusal: Refusal, has_body: bool, progress: Arc<Progress>) -> Response<ResponseBody<B>> {
     progress.begin(Instant::now(), true);
     let document = Either::Right(Full::from(refusal.document()));
-    let mut response = Response::new(PacedBody::new(Some(document), progress));
+    let mut response = Response::new(PacedBody::new(has_body.then_some(document), progress));
     *response.status_mut() = refusal.status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));

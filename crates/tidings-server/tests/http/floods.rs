@@ -314,6 +314,7 @@ async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
         (get("/seen"), true),
         (get("/seen#7"), false),
         (get("/seen?a=b#"), false),
+        (get("*"), false),
         (remembered, false),
         // As it was sent before, indexed (RFC 7541, 6.1).
         (vec![0x82, 0x86, 0xbe, 0x01, 1, b'a'], false),

@@ -274,6 +274,17 @@ async fn what_no_handler_should_see_is_refused_in_the_words_of_http_1() {
     assert_eq!(refused, count as u64);
 }
 
+/// RFC 9110, 9.3.2.
+#[tokio::test(start_paused = true)]
+async fn a_response_to_head_has_no_body() {
+    let (mut client, _served) = connected().await;
+    for (host, status) in [("a", 200), ("b", 400)] {
+        let request = Request::head("http://a/hello").header("host", host);
+        let answer = client.send(request.body(Full::default().boxed_unsync()).expect("a request")).await;
+        assert_eq!((answer.status().as_u16(), answer.body().is_end_stream()), (status, true));
+    }
+}
+
 /// What 20 clients send who ask for as much as they can, each in one packet, with fields like these
 /// behind those of each request.
 fn flood(fields: &[u8]) -> Vec<u8> {
@@ -355,6 +366,17 @@ async fn a_response_that_a_client_makes_no_room_for_is_reset_after_a_minute() {
     }
     assert!((60..=90).contains(&served.secs()), "{}", served.secs());
     assert_eq!(served.metrics.closed_slow.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relayed_response_may_take_its_time() {
+    let settings = ConnectionSettings { dead_peer_secs: 10_000, ..Default::default() };
+    let relayed =
+        [&[0, 0, 15, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x44, 8][..], b"/relayed", &[0x41, 1, b'a']].concat();
+    let (_io, served) = connected_raw(&settings, &[&window(1)[..], &relayed].concat()).await;
+    sleep(Duration::from_secs(1_000)).await;
+    assert!(!served.task.is_finished());
+    assert_eq!(served.metrics.closed_slow.load(Relaxed), 0);
 }
 
 /// The library says nothing of what it keeps for a client. One that leaves the last bytes of every
