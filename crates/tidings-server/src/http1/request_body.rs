@@ -340,7 +340,7 @@ mod tests {
         let of_handler = Arc::<Wakes>::default();
         let waker = Waker::from(Arc::clone(&of_handler));
         let mut handler = Context::from_waker(&waker);
-        let (upload, mut body) = arriving(Bytes::new(), None);
+        let (upload, mut body) = arriving(Bytes::new(), Some(5));
         assert!(poll(&mut body, &mut handler).is_pending());
         drop(upload);
         assert_eq!(of_handler.0.load(Relaxed), 1);

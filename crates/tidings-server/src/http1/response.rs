@@ -256,3 +256,20 @@ where
 fn wrong_length() -> io::Error {
     io::Error::other("a response does not have the length that it has declared")
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// Subscribers over HTTP/1.0 wait like this for most of their time.
+    #[test]
+    fn a_response_that_waits_for_its_next_piece_holds_no_buffer() {
+        let mut bytes =
+            ResponseBytes::new(b"headers".to_vec(), Framing::Chunked, Full::<Bytes>::from("later"));
+        bytes.advance(7);
+        assert!(bytes.is_written() && !bytes.is_ended());
+        assert_eq!(bytes.gathered.capacity(), 0);
+    }
+}

@@ -77,13 +77,14 @@ mod tests {
     use std::{
         convert::Infallible,
         pin::Pin,
-        sync::Arc,
+        sync::{Arc, atomic::Ordering::Relaxed},
         task::{Context, Poll},
     };
 
     use bytes::Bytes;
     use http::{Request, Response};
     use http_body::{Body, Frame, SizeHint};
+    use http_body_util::Full;
     use tidings::{Hub, NewEvent};
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf},
@@ -101,6 +102,7 @@ mod tests {
             ConnectionMetrics, ConnectionSettings, driver::Driver, peer::Peer, permits::ConnectionPermits,
             stage::Stage,
         },
+        http1::HTTP2_PREFACE,
         router,
     };
 
@@ -154,6 +156,32 @@ mod tests {
 
     /// Larger than all buffers on the way to a client that does not read.
     const LARGE_BYTES: usize = 4 * 1024 * 1024;
+
+    /// Otherwise the kernel would keep what is left of a response, and offer it for as long as anything
+    /// is acknowledged now and then. The clock is the runtime's own.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_closed_for_a_slow_reader_is_reset() {
+        let http1 = b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n";
+        // A stream may send one byte (RFC 9113, 6.5.2), so that the end of the response waits.
+        let http2 = b"\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\x01\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a";
+        for request in [&http1[..], &[HTTP2_PREFACE, http2].concat()] {
+            let (mut client, socket, peer) = connect().await;
+            client.write_all(request).await.expect("it reads");
+            let service = tower::service_fn(async |request: Request<RequestBody>| {
+                let length = if request.uri().path() == "/large" { LARGE_BYTES } else { 5 };
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(vec![b'x'; length])))
+            });
+            let metrics = Arc::<ConnectionMetrics>::default();
+            // So long that no PING is waited for.
+            let settings = ConnectionSettings { dead_peer_secs: 10_000, ..ConnectionSettings::default() };
+            let driver = Driver::new(service, &settings, &metrics);
+            let (_stop, stopping) = watch::channel(Stage::Serving);
+            driver.drive(socket, Peer::of(peer), ConnectionPermits::new(&metrics).take(), stopping).await;
+            assert_eq!(metrics.closed_slow.load(Relaxed), 1);
+            let end = client.read_to_end(&mut Vec::new()).await;
+            assert_eq!(end.expect_err("a reset").kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
 
     /// An answer that was made before the body of its request was read, which is dropped with its
     /// last byte.

@@ -202,6 +202,7 @@ fn a_malformed_request_line_is_refused() {
         "GET / HTTP/1",
         "GET / HTTP/11",
         "GET / HTTP/1.10",
+        "GET / HTTP/2.0 x",
         "GET /\0 HTTP/1.1",
     ];
     for line in lines {
@@ -213,8 +214,10 @@ fn a_malformed_request_line_is_refused() {
 #[test]
 fn another_version_of_http_is_refused_as_such() {
     for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9", "HTTP/3.0", "HTTP/9.9"] {
-        let request = format!("GET / {version}\r\nHost: a\r\n\r\n");
-        assert_eq!(refusal(request.as_bytes()), Some(Refusal::VersionUnknown), "{version}");
+        for before in ["", "\r\n"] {
+            let request = format!("{before}GET / {version}\r\nHost: a\r\n\r\n");
+            assert_eq!(refusal(request.as_bytes()), Some(Refusal::VersionUnknown), "{request}");
+        }
     }
 }
 
@@ -500,6 +503,10 @@ fn the_first_byte_has_five_seconds_and_the_first_headers_ten_from_the_start() {
     reader.find(b"GE", after(9));
     assert_eq!(reader.lateness(start + Duration::from_millis(9_999)), None);
     assert_eq!(reader.lateness(after(10)), Some(Lateness::Headers));
+    // A handshake has the time of the headers, too.
+    let mut reader = RequestReader::new(LIMITS, start);
+    reader.first_bytes_arrived();
+    assert_eq!(reader.deadline(), after(10));
 }
 
 #[test]

@@ -89,6 +89,19 @@ async fn an_answer_that_is_read_drop_by_drop_is_cut_after_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_and_what_is_relayed_may_be_read_drop_by_drop() {
+    for target in ["/gush", "/relayed"] {
+        let mut client = Client::connect_with_buffer(64);
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
+        for _ in 0..100 {
+            sleep(Duration::from_secs(5)).await;
+            client.io.read_u8().await.expect("it goes on");
+        }
+        assert!(!client.is_ended(), "{target}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_last_answer_is_written_whole_to_a_slow_reader() {
     let mut client = Client::connect_with_buffer(1024);
     client.send(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;

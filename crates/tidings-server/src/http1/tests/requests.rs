@@ -48,6 +48,10 @@ async fn an_idle_connection_holds_no_buffer() {
     io.write_all(&GET[10..]).await.expect("room");
     assert!(matches!(next(&mut connection), Some(Ok(Next::Request(_)))));
     connection.await_next();
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    io.write_all(chunked).await.expect("room");
+    assert!(matches!(next(&mut connection), Some(Ok(Next::Request(_)))));
+    connection.await_next();
     assert!(next(&mut connection).is_none());
     assert_eq!(connection.buffered_bytes(), 0);
 }

@@ -1,6 +1,15 @@
 //! How the end of a response is known.
 
-use super::*;
+use std::time::SystemTime;
+
+use futures_util::{StreamExt, stream};
+use http::Version;
+use http_body_util::StreamBody;
+
+use super::{
+    response::{Framing, Persistence, write_headers},
+    *,
+};
 
 /// A body of frames, which have a length together or not.
 struct Frames {
@@ -134,5 +143,52 @@ async fn a_response_without_its_declared_length_ends_the_connection() {
         // What is known to be wrong before anything was written is not written.
         assert!(answer.is_empty() || answer.ends_with(body), "{answer}");
         assert!(answer.matches("HTTP/1.1").count() <= 1, "{answer}");
+    }
+}
+
+/// RFC 9110, 6.6.1.
+#[test]
+fn a_response_has_the_date_of_its_second_unless_its_handler_has_set_one() {
+    let headers = |response: &Response<()>, millis| {
+        let (mut headers, now) = (Vec::new(), SystemTime::UNIX_EPOCH + Duration::from_millis(millis));
+        let (framing, persistence) = (Framing::NoBody(None), Persistence::Kept);
+        write_headers(&mut headers, Version::HTTP_11, response, framing, persistence, now);
+        String::from_utf8(headers).expect("text")
+    };
+    let (mut dated, undated) = (Response::new(()), Response::new(()));
+    dated.headers_mut().insert(header::DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+    for (response, millis, expected) in [
+        (&undated, 1_000, "Thu, 01 Jan 1970 00:00:01 GMT"),
+        (&undated, 1_999, "Thu, 01 Jan 1970 00:00:01 GMT"),
+        (&undated, 2_000, "Thu, 01 Jan 1970 00:00:02 GMT"),
+        (&dated, 2_000, "Sun, 06 Nov 1994 08:49:37 GMT"),
+    ] {
+        assert_eq!(headers(response, millis), format!("HTTP/1.1 200 OK\r\ndate: {expected}\r\n\r\n"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_taken_of_a_body_than_its_client_reads() {
+    static BYTES: [u8; 64 * 1024] = [b'x'; 64 * 1024];
+    for piece_bytes in [1024, BYTES.len()] {
+        let taken = Arc::<AtomicU64>::default();
+        let pieces_taken = Arc::clone(&taken);
+        let service = tower::service_fn(move |_: Request<RequestBody>| {
+            let taken = Arc::clone(&pieces_taken);
+            let pieces = stream::iter(0..1_000).map(move |_| {
+                taken.fetch_add(1, Relaxed);
+                Ok::<_, Infallible>(Frame::data(Bytes::from_static(&BYTES[..piece_bytes])))
+            });
+            async { Ok::<_, Infallible>(Response::new(StreamBody::new(pieces))) }
+        });
+        let (mut io, theirs) = duplex(1024);
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let (_stop, stopping) = watch::channel(Stage::Serving);
+        tokio::spawn(driver.drive(theirs, Peer::of(PEER), ConnectionPermits::new(&metrics).take(), stopping));
+        io.write_all(GET).await.expect("there is room");
+        sleep(Duration::from_secs(1)).await;
+        let taken_bytes = usize::try_from(taken.load(Relaxed)).expect("few") * piece_bytes;
+        assert!((1..=2 * BYTES.len()).contains(&taken_bytes), "{taken_bytes}");
     }
 }
