@@ -155,7 +155,7 @@ impl<IO: Transport> Connection<IO> {
 
     /// No byte of a further request has arrived.
     pub(crate) fn is_idle(&self) -> bool {
-        self.reader.is_idle() && self.buffer.is_empty()
+        self.reader.is_idle()
     }
 
     fn take_request(&mut self, headers_end: usize) -> Next {

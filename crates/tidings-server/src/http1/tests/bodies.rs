@@ -111,6 +111,13 @@ async fn after_an_early_response_a_short_body_is_dropped_and_a_long_one_ends_the
     client.send(b"1\r\nx\r\n").await;
     assert_eq!(client.rest().await, "");
     assert_eq!(client.secs(), 0);
+    // A body that turns out to be malformed: nothing behind it is a request.
+    let mut client = Client::connect();
+    client.send(post("Transfer-Encoding: chunked", "").as_bytes()).await;
+    client.read_until("hello").await;
+    client.send(&[b"x\r\n", GET].concat()).await;
+    assert_eq!(client.rest().await, "");
+    assert_eq!(client.metrics.requests.load(Relaxed), 1);
     // A body that does not come.
     let mut client = Client::connect();
     client.send(post("Content-Length: 6", "help").as_bytes()).await;

@@ -26,6 +26,8 @@ async fn request_headers_that_drip_get_408_after_ten_seconds() {
     // The answer came at ten seconds, the end after a closing frame to a client that kept its side
     // open.
     assert_eq!(client.secs(), 10);
+    client.ended().await;
+    assert_eq!(client.secs(), 12);
 }
 
 #[tokio::test(start_paused = true)]

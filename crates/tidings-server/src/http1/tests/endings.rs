@@ -64,6 +64,7 @@ async fn a_stopping_server_finishes_what_has_begun_and_says_that_it_closes() {
     sleep(Duration::from_secs(1)).await;
     running.stop.send_replace(Stage::Ending);
     begun.stop.send_replace(Stage::Ending);
+    sleep(Duration::from_secs(1)).await;
     begun.send(&GET[12..]).await;
     for (client, expected) in [(&mut running, "slow"), (&mut begun, "hello")] {
         let rest = client.rest().await;
@@ -84,30 +85,37 @@ async fn a_client_that_does_not_stop_sending_is_left_after_its_refusal() {
         assert!(client.secs() < 10);
     }
     assert!(answered);
+    assert_eq!(client.secs(), 0, "it has sent a MiB");
     assert_eq!(client.metrics.refused_large.load(Relaxed), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_still_sending_is_listened_to_after_the_refusal() {
-    let mut client = Client::connect();
-    client.send(&b"x".repeat(40 * 1024)).await;
-    client.read_until("}").await;
-    for _ in 0..10 {
-        client.send(&[b'x'; 4096]).await;
-        sleep(Duration::from_millis(100)).await;
+async fn who_is_still_sending_is_listened_to_after_the_last_response() {
+    let long_body = b"POST /hello HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+    let large_headers = b"x".repeat(40 * 1024);
+    for (sent, end) in [(&large_headers[..], "}"), (long_body, "hello")] {
+        let mut client = Client::connect();
+        client.send(sent).await;
+        client.read_until(end).await;
+        for _ in 0..10 {
+            client.send(&[b'x'; 4096]).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        assert!(!client.is_ended(), "an end now could take the response with it");
+        client.io.shutdown().await.expect("shut");
+        client.ended().await;
+        assert_eq!(client.secs(), 1);
     }
-    assert!(!client.is_ended(), "an end now could take the refusal with it");
-    client.io.shutdown().await.expect("shut");
-    client.ended().await;
-    assert_eq!(client.secs(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_connection_is_not_closed_again_to_make_room() {
-    let mut client = Client::connect();
-    client.send(b"hello").await;
-    yield_now().await;
-    client.send(b"\r\n\r\n").await;
-    client.read_until("}").await;
-    assert!(!client.is_ended() && !client.admission.free_capacity());
+async fn a_connection_that_is_answered_or_refused_is_not_closed_to_make_room() {
+    for rest in ["T /slow HTTP/1.1\r\nHost: a\r\n\r\n", "T\r\n\r\n"] {
+        let mut client = Client::connect();
+        client.send(b"GE").await;
+        sleep(Duration::from_secs(1)).await;
+        client.send(rest.as_bytes()).await;
+        sleep(Duration::from_secs(1)).await;
+        assert!(!client.is_ended() && !client.admission.free_capacity(), "{rest}");
+    }
 }
