@@ -281,8 +281,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_waits_for_its_permit_but_not_for_ever() {
         let connect = server();
+        let mut kept = connect(GET);
+        let _ = kept.read(&mut [0; 4096]).await.expect("an answer");
         let _holds_the_permit = connect(b"GET /never HTTP/1.1\r\nHost: a\r\n\r\n");
         tokio::task::yield_now().await;
+        kept.write_all(GET).await.expect("there is room");
+        assert_eq!(secs_to_answer(kept).await, 0, "only the first request of a connection waits");
         assert_eq!(secs_to_answer(connect(GET)).await, PERMIT_WAIT_MAX.as_secs());
     }
 

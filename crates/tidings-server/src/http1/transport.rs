@@ -89,7 +89,7 @@ mod tests {
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf},
         net::{TcpListener, TcpSocket},
-        sync::watch,
+        sync::{Notify, mpsc, watch},
         task::yield_now,
         time::timeout,
     };
@@ -181,6 +181,37 @@ mod tests {
             let end = client.read_to_end(&mut Vec::new()).await;
             assert_eq!(end.expect_err("a reset").kind(), io::ErrorKind::ConnectionReset);
         }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_resets_its_connection_does_not_end_what_its_request_changes() {
+        let (mut client, socket, peer) = connect().await;
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it reads");
+        let (begun, may_end) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+        let (ended, mut has_ended) = mpsc::unbounded_channel();
+        let (begins, ends) = (Arc::clone(&begun), Arc::clone(&may_end));
+        let service = tower::service_fn(move |_: Request<RequestBody>| {
+            let (begins, ends, ended) = (Arc::clone(&begins), Arc::clone(&ends), ended.clone());
+            async move {
+                begins.notify_one();
+                ends.notified().await;
+                ended.send(()).expect("the test waits");
+                Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("done")))
+            }
+        });
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let (_stop, stopping) = watch::channel(Stage::Serving);
+        tokio::spawn(driver.drive(socket, Peer::of(peer), ConnectionPermits::new(&metrics).take(), stopping));
+        begun.notified().await;
+        client.get_ref().abandon();
+        drop(client);
+        // The server has every occasion to notice it.
+        for _ in 0..1_000 {
+            yield_now().await;
+        }
+        may_end.notify_one();
+        timeout(PATIENCE, has_ended.recv()).await.expect("in time").expect("the handler has gone on");
     }
 
     /// An answer that was made before the body of its request was read, which is dropped with its

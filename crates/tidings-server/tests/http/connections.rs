@@ -269,6 +269,19 @@ async fn stopping_refuses_new_connections_and_finishes_responses() {
     stopped.await.expect("no panic");
 }
 
+/// The clock is the runtime's own.
+#[tokio::test(start_paused = true)]
+async fn stopping_closes_idle_connections_at_once() {
+    let server = Server::start();
+    let mut idle = server.connect().await;
+    idle.send(GET).await;
+    idle.read_until("hello").await;
+    let start = Instant::now();
+    server.stop().await;
+    assert_eq!(start.elapsed().as_secs(), 0);
+    assert_eq!(idle.rest().await, "");
+}
+
 #[tokio::test]
 async fn connections_that_do_not_end_in_time_are_closed() {
     let mut server = Server::start_with(ConnectionSettings { drain_secs: 0, ..Default::default() });

@@ -230,6 +230,40 @@ async fn a_stream_counts_as_a_connection_until_it_ends() {
 }
 
 #[tokio::test]
+async fn a_stream_counts_towards_the_limit_on_streams_until_it_ends() {
+    for version in VERSIONS {
+        let mut settings = Settings::default();
+        settings.streams_max = 1;
+        let served = Served::start_with(settings, ConnectionSettings::default()).await;
+        let mut stream = served.send(stream_request(version)).await;
+        lines_until(&mut stream, "retry: ").await;
+        let one_more = "GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        served.ask(one_more).await.refused(503);
+        drop(stream);
+        served.all_have_left().await;
+        let mut next = served.send(stream_request(version)).await;
+        lines_until(&mut next, "retry: ").await;
+    }
+}
+
+#[tokio::test]
+async fn a_finite_read_is_followed_by_the_next_request() {
+    let served = Served::start().await;
+    served.hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    let read = |fields| {
+        format!("GET /topics/chat?since=earliest&until=now HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
+    };
+    let mut client = served.send(read("") + &read("Connection: close\r\n")).await;
+    let mut answers = String::new();
+    within(client.read_to_string(&mut answers)).await.expect("an end");
+    assert_eq!(
+        (answers.matches("200 OK").count(), answers.matches("data: hello").count()),
+        (2, 2),
+        "{answers}"
+    );
+}
+
+#[tokio::test]
 async fn a_stopping_server_waits_for_its_streams_until_the_deadline() {
     for version in VERSIONS {
         let settings = ConnectionSettings { drain_secs: 3_600, ..ConnectionSettings::default() };
