@@ -280,6 +280,14 @@ mod tests {
         (streams, spawner)
     }
 
+    async fn poll_once(streams: &mut Streams) {
+        poll_fn(|cx| {
+            streams.poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stream_waits_for_its_client_until_every_piece_is_written() {
         let (_streams, spawner) = streams();
@@ -295,6 +303,18 @@ mod tests {
         assert!(!is_slow(29) && is_slow(30));
         drop(piece);
         assert!(!is_slow(30));
+    }
+
+    #[tokio::test]
+    async fn responses_beyond_the_work_of_a_pass_wait_for_the_next_one() {
+        let (mut streams, spawner) = streams();
+        for _ in 0..100 {
+            spawner.announce();
+            spawner.execute(ready(()));
+        }
+        assert!(streams.admit());
+        poll_once(&mut streams).await;
+        assert_eq!(streams.running.len(), 100 - 32);
     }
 
     #[tokio::test(start_paused = true)]
@@ -326,11 +346,7 @@ mod tests {
         spawner.execute(ready(()));
         let end = Piece::new(Bytes::from_static(b"x"), &progress);
         assert!(streams.admit());
-        poll_fn(|cx| {
-            streams.poll(cx);
-            Poll::Ready(())
-        })
-        .await;
+        poll_once(&mut streams).await;
         assert!(!streams.has_running() && !streams.is_empty());
         assert_eq!(streams.cut_slow(Instant::now() + LIMITS.silence, LIMITS), (0, 1));
         drop(end);

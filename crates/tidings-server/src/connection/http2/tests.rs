@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use futures_util::stream;
+use futures_util::{FutureExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::client::conn::http2::{SendRequest, handshake};
@@ -253,6 +253,24 @@ async fn a_preface_alone_and_a_body_that_is_still_to_come_hold_no_permit() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_waits_for_a_permit_which_its_streams_do_not_hold() {
+    let settings = ConnectionSettings { requests_max: 1, ..Default::default() };
+    let stream =
+        [&[0, 0, 14, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x44, 7][..], b"/stream", &[0x41, 1, b'a']].concat();
+    let (mut io, served) = connect(&settings);
+    let taken = served.admission.answer_permit().await;
+    io.write_all(&[HTTP2_PREFACE, SETTINGS, &stream].concat()).await.expect("room");
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(served.metrics.requests.load(Relaxed), 0);
+    drop(taken);
+    while served.stream.polls.load(Relaxed) == 0 {
+        yield_now().await;
+    }
+    assert!(served.admission.answer_permit().await.is_some());
+    assert_eq!(served.secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_no_handler_should_see_is_refused_in_the_words_of_http_1() {
     let (mut client, served) = connected().await;
     let bad = [
@@ -285,6 +303,52 @@ async fn a_response_to_head_has_no_body() {
     }
 }
 
+#[tokio::test]
+async fn nothing_is_read_from_a_socket_when_its_pass_is_over() {
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (mut client, theirs) = duplex(ping.len());
+    let work = Arc::new(Work::new(Instant::now()));
+    let mut wire = Wire::new(theirs, HTTP2_PREFACE, 1_000, &work);
+    wire.read_exact(&mut [0; HTTP2_PREFACE.len()]).await.expect("the preface");
+    client.write_all(&ping).await.expect("room");
+    assert!(wire.read_u8().now_or_never().is_none());
+    assert!(client.write_u8(0).now_or_never().is_none(), "the frame is still in the socket");
+    work.begin_pass(64, Instant::now());
+    wire.read_exact(&mut [0; 17]).await.expect("the frame");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_asks_much_and_reads_the_answers_is_no_flood() {
+    let (mut client, served) = connected().await;
+    for _ in 0..2_000 {
+        assert_eq!(text(client.get("/hello").await).await, "hello");
+    }
+    assert_eq!(served.metrics.refused_flood.load(Relaxed), 0);
+}
+
+/// Some clients widen both windows for each part that they have read of a response.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_makes_room_for_what_it_reads_is_no_flood() {
+    let gush = [&[0, 0, 12, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x44, 5][..], b"/gush", &[0x41, 1, b'a']].concat();
+    let settings = ConnectionSettings { dead_peer_secs: 10_000, ..Default::default() };
+    let (mut io, _served) = connected_raw(&settings, &gush).await;
+    let part = 256;
+    let [of_stream, of_connection] =
+        [1, 0].map(|stream| [0, 0, 4, 8, 0, 0, 0, 0, stream, 0, 0, 1, 0].to_vec());
+    let mut read = 0;
+    while read < 1024 * 1024 {
+        let mut header = [0; 9];
+        io.read_exact(&mut header).await.expect("the connection is kept");
+        let mut payload = vec![0; usize::from(header[1]) << 8 | usize::from(header[2])];
+        io.read_exact(&mut payload).await.expect("the connection is kept");
+        if header[3] == 0 {
+            read += payload.len();
+            let updates = [&of_stream[..], &of_connection].concat().repeat(payload.len() / part);
+            io.write_all(&updates).await.expect("the connection is kept");
+        }
+    }
+}
+
 /// What 20 clients send who ask for as much as they can, each in one packet, with fields like these
 /// behind those of each request.
 fn flood(fields: &[u8]) -> Vec<u8> {
@@ -307,7 +371,7 @@ async fn a_client_with_little_to_do_is_served_between_the_passes_of_a_flood() {
     // RFC 7541, 6.2.1 and 6.1: a cookie that is remembered, and then a byte for each time that it
     // is meant.
     let cookies = [&[0x60, 1, b'c'][..], &[0xbe; 250]].concat();
-    for (name, fields, served_max) in [("requests", &b""[..], 150), ("fields", &cookies, 60)] {
+    for (name, fields, served_max) in [("requests", &b""[..], 60), ("fields", &cookies, 26)] {
         let served = Arc::<AtomicUsize>::default();
         let service = {
             let served = Arc::clone(&served);
@@ -332,14 +396,10 @@ async fn a_client_with_little_to_do_is_served_between_the_passes_of_a_flood() {
         for _ in 0..20 {
             clients.push(connect(&flood(fields)).await);
         }
-        while served.load(Relaxed) == 0 {
-            yield_now().await;
-        }
-        let before = served.load(Relaxed);
         let mut quiet = connect(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         quiet.read_u8().await.expect("an answer");
-        let served_meanwhile = served.load(Relaxed) - before;
-        assert!(served_meanwhile < served_max, "{name}: {before} and then {served_meanwhile} came first");
+        let served_first = served.load(Relaxed);
+        assert!(served_first <= served_max, "{name}: {served_first} came first");
         // And nobody is forgotten.
         while served.load(Relaxed) < 20 * 100 + 1 {
             yield_now().await;
