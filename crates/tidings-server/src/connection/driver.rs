@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
 use tower::{Service, ServiceExt};
 
 use super::{
@@ -133,6 +133,7 @@ impl<S> Driver<S> {
         S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone,
     {
         self.metrics.requests.fetch_add(1, Relaxed);
+        name_host_once(&mut request);
         let client = peer.client(request.headers());
         let extensions = request.extensions_mut();
         match client {
@@ -150,6 +151,17 @@ impl<S> Driver<S> {
         }
         self.service.clone().oneshot(request).map(|Ok(response)| response)
     }
+}
+
+/// RFC 9112, 3.2.2: the host of an absolute-form target replaces the Host header. Handlers then
+/// need to look at one place, and see the same target for the same resource.
+fn name_host_once<B>(request: &mut Request<B>) {
+    let Some(authority) = request.uri().authority() else { return };
+    let Ok(host) = HeaderValue::from_str(authority.as_str()) else { return };
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let Ok(uri) = Uri::try_from(format!("{}{query}", request.uri().path())) else { return };
+    request.headers_mut().insert(header::HOST, host);
+    *request.uri_mut() = uri;
 }
 
 /// Whether a response with these headers lasts as long as its client receives it, unless it has a
