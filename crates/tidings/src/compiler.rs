@@ -148,10 +148,9 @@ fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<Wanted, Answer>> {
 /// Gives this thread the lowest priority, so that one that serves and wakes up runs at once. On other
 /// systems the priority is that of the process.
 fn yield_to_others() {
+    // Every thread may lower its own.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
-        tracing::debug!(%error, "the thread that compiles patterns keeps its priority");
-    }
+    let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
 }
 
 fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&Wanted) -> Compiled) {
