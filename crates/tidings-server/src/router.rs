@@ -191,7 +191,8 @@ pub(crate) async fn forwarded(app: &App, upstream: &Upstream, mut parts: Parts, 
 }
 
 /// RFC 9112, 3.2.2 and RFC 9113, 8.3.1: the host in the target wins. Handlers then find it in one
-/// place.
+/// place. [`serve`](crate::serve) does so for every service that it drives; other servers, which may
+/// drive this router, do not.
 fn find_host_in_one_place(parts: &mut Parts) {
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
