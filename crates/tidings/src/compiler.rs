@@ -2,8 +2,8 @@
 //!
 //! One thread compiles the patterns, one at a time and in the order of the requests, and rests as
 //! long as it has worked. However many clients ask for however large patterns, compiling takes half
-//! of one processor and none of the threads that serve; on Linux these also go first. A known
-//! pattern is answered at once. A request whose caller has stopped waiting is skipped.
+//! of one processor and none of the threads that serve. A known pattern is answered at once. A
+//! request whose caller has stopped waiting is skipped.
 
 use std::{
     collections::HashMap,
@@ -27,10 +27,6 @@ const WAITING_MAX: usize = 256;
 /// The thread rests after it has worked for this long, so that short work is not slowed down by the
 /// clock's resolution.
 const WORK_BEFORE_REST: Duration = Duration::from_millis(4);
-
-/// The largest nice value.
-#[cfg(target_os = "linux")]
-const LOWEST_PRIORITY: i32 = 19;
 
 /// Why there is no matcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,10 +122,7 @@ impl Compiler {
     fn start(&self) -> io::Result<SyncSender<Job>> {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let (work, waiting) = (Arc::clone(&self.work), Arc::clone(&self.waiting));
-        let compile_all = move || {
-            yield_to_others();
-            compile_all(&receiver, &waiting, &*work);
-        };
+        let compile_all = move || compile_all(&receiver, &waiting, &*work);
         thread::Builder::new().name("patterns".to_owned()).spawn(compile_all)?;
         Ok(sender)
     }
@@ -143,14 +136,6 @@ impl fmt::Debug for Compiler {
 
 fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<Wanted, Answer>> {
     waiting.lock().expect("no thread panics while it holds this lock")
-}
-
-/// Gives this thread the lowest priority, so that one that serves and wakes up runs at once. On other
-/// systems the priority is that of the process.
-fn yield_to_others() {
-    // Every thread may lower its own.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, LOWEST_PRIORITY);
 }
 
 fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&Wanted) -> Compiled) {
@@ -237,25 +222,6 @@ mod tests {
             Some(Err(PatternError::Invalid(_)))
         ));
         assert!(begun.load(Ordering::SeqCst) <= 2, "one at a time");
-    }
-
-    /// Otherwise a subscriber waits for a slice of the scheduler whenever somebody has large patterns
-    /// compiled.
-    #[cfg(target_os = "linux")]
-    #[tokio::test]
-    async fn patterns_are_compiled_while_nothing_else_has_to_run() {
-        let (priority, seen) = channel();
-        let priority = Mutex::new(priority);
-        let validator = Validator::default();
-        let compiling = validator.clone();
-        let work: Work = Arc::new(move |(syntax, text)| {
-            let own = rustix::process::getpriority_process(None).expect("it has one");
-            priority.lock().expect("unpoisoned").send(own).expect("the test waits");
-            compiling.matcher(*syntax, text)
-        });
-        let compiler = Compiler::with_work(validator, work);
-        compiler.matcher(UrlPattern, "/rooms/:id").await.expect("a pattern");
-        assert_eq!(seen.recv(), Ok(LOWEST_PRIORITY));
     }
 
     #[tokio::test]
