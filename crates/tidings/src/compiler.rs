@@ -24,9 +24,10 @@ use crate::error::Error;
 
 /// Distinct patterns that wait to be compiled. One more is refused with [`PatternError::Busy`].
 const WAITING_MAX: usize = 256;
-/// The thread rests after it has worked for this long, so that short work is not slowed down by the
-/// clock's resolution.
-const WORK_BEFORE_REST: Duration = Duration::from_millis(4);
+/// The thread rests after it has worked for this long: long enough that the clock's resolution does
+/// not slow down short work, and short enough that a thread that shares its processor and has to
+/// serve soon runs.
+const WORK_BEFORE_REST: Duration = Duration::from_millis(1);
 
 /// Why there is no matcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
