@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 use super::{
-    metric::{Kind, Metric, Reading, Sample},
+    metric::{Metric, Reading, Sample},
     sources::Sources,
     table::metrics,
 };
@@ -53,19 +53,14 @@ impl Collector for Sources {
 
 impl Metric {
     fn encode(&self, sources: &Sources, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Counter => MetricType::Counter,
-            Kind::Gauge => MetricType::Gauge,
-            Kind::Histogram => MetricType::Histogram,
-        };
         // The encoder adds the suffix to the samples of a counter.
         let name = self.name.strip_suffix("_total").unwrap_or(self.name);
-        let mut family = encoder.encode_descriptor(name, self.help, None, kind)?;
+        let mut family = encoder.encode_descriptor(name, self.help, None, self.kind())?;
         match self.reading {
-            Reading::Samples(read) => {
+            Reading::One(read) | Reading::Each(_, read) | Reading::Histograms(_, read) => {
                 let samples = read(sources);
                 debug_assert!(samples.is_empty() || samples.len() == self.series(), "{}", self.name);
-                if self.labels.is_empty() {
+                if self.labels().is_empty() {
                     return samples.iter().try_for_each(|sample| self.encode_sample(sample, &mut family));
                 }
                 for (index, sample) in samples.iter().enumerate() {
@@ -83,16 +78,18 @@ impl Metric {
     }
 
     fn encode_sample(&self, sample: &Sample, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
-        match (self.kind, sample) {
-            (Kind::Counter, Sample::Whole(value)) => {
+        match (self.kind(), sample) {
+            (MetricType::Counter, Sample::Whole(value)) => {
                 encoder.encode_counter::<NoLabelSet, _, u64>(value, None)
             }
-            (Kind::Counter, Sample::Real(value)) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
-            (Kind::Gauge, Sample::Whole(value)) => {
+            (MetricType::Counter, Sample::Real(value)) => {
+                encoder.encode_counter::<NoLabelSet, _, u64>(value, None)
+            }
+            (MetricType::Gauge, Sample::Whole(value)) => {
                 encoder.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))
             }
-            (Kind::Gauge, Sample::Real(value)) => encoder.encode_gauge(value),
-            (Kind::Histogram, Sample::Buckets { sum, counts }) => {
+            (MetricType::Gauge, Sample::Real(value)) => encoder.encode_gauge(value),
+            (MetricType::Histogram, Sample::Buckets { sum, counts }) => {
                 let count = counts.iter().map(|(_, count)| count).sum();
                 encoder.encode_histogram::<NoLabelSet>(*sum, count, counts, None)
             }

@@ -1,4 +1,5 @@
-//! Labels, all of whose values are known, and the macro that makes an enum of them.
+//! Labels, all of whose values are known, and the macros that make an enum of them, or them of an
+//! enum.
 
 /// A label, with all values that it has, in the order of the samples.
 #[derive(Debug)]
@@ -18,6 +19,19 @@ pub(crate) trait LabelValue: Copy {
     fn as_str(self) -> &'static str {
         Self::LABEL.values[self.place()]
     }
+}
+
+/// The words of all values of an enum of another crate, in their order.
+macro_rules! all_as_str {
+    ($type:ty) => {{
+        let mut words = [""; <$type>::ALL.len()];
+        let mut index = 0;
+        while index < words.len() {
+            words[index] = <$type>::ALL[index].as_str();
+            index += 1;
+        }
+        words
+    }};
 }
 
 /// Defines an enum whose variants are all values of one label, in their order:

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prometheus_client::metrics::MetricType;
 use tidings::log::histogram::{BUCKETS, Histogram, Recorded};
 
 use super::{labels::Label, sources::Sources};
@@ -12,9 +13,6 @@ pub(super) struct Metric {
     /// The name of its samples in the text format of Prometheus: with the unit, and with `_total`
     /// if it is a counter.
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    /// Its labels, with all their values. No client chooses a value.
-    pub(super) labels: &'static [Label],
     /// What it measures: one sentence.
     pub(super) help: &'static str,
     /// What an operator does with it.
@@ -22,21 +20,17 @@ pub(super) struct Metric {
     pub(super) reading: Reading,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    /// It only grows while the process runs.
-    Counter,
-    Gauge,
-    /// Counts of observations by their size.
-    Histogram,
-}
-
-/// How the values of a metric are read at a scrape.
+/// How the values of a metric are read at a scrape: none at all where the system or the configuration
+/// has nothing to measure.
 #[derive(Debug)]
 pub(super) enum Reading {
-    /// One sample for each combination of the values of its labels, the last label varying fastest.
-    /// None at all where the system or the configuration has nothing to measure.
-    Samples(fn(&Sources) -> Vec<Sample>),
+    /// The one sample of a metric without labels.
+    One(fn(&Sources) -> Vec<Sample>),
+    /// One sample for each combination of the values of these labels, the last label varying fastest.
+    /// No client chooses a value.
+    Each(&'static [Label], fn(&Sources) -> Vec<Sample>),
+    /// The same for histograms.
+    Histograms(&'static [Label], fn(&Sources) -> Vec<Sample>),
     /// One sample for each [`Component`](crate::Component) of this kind, whose name is the value of
     /// the label that is named like the kind.
     Component(&'static str),
@@ -56,16 +50,32 @@ pub(super) enum Sample {
 }
 
 impl Metric {
+    pub(super) fn kind(&self) -> MetricType {
+        match self.reading {
+            Reading::Histograms(..) => MetricType::Histogram,
+            _ if self.name.ends_with("_total") => MetricType::Counter,
+            _ => MetricType::Gauge,
+        }
+    }
+
+    /// Its labels, with all their values, apart from that of a component.
+    pub(super) fn labels(&self) -> &'static [Label] {
+        match self.reading {
+            Reading::Each(labels, _) | Reading::Histograms(labels, _) => labels,
+            Reading::One(_) | Reading::Component(_) => &[],
+        }
+    }
+
     /// The number of its series, unless components decide.
     pub(super) fn series(&self) -> usize {
-        self.labels.iter().map(|label| label.values.len()).product()
+        self.labels().iter().map(|label| label.values.len()).product()
     }
 
     /// The values of its labels for the series at this index.
     pub(super) fn label_values(&self, index: usize) -> Vec<(&'static str, &'static str)> {
         let mut rest = index;
         let mut values: Vec<_> = self
-            .labels
+            .labels()
             .iter()
             .rev()
             .map(|label| {
@@ -111,17 +121,10 @@ mod tests {
 
     #[test]
     fn series_are_numbered_with_the_last_label_varying_fastest() {
-        let metric = Metric {
-            name: "n",
-            kind: Kind::Gauge,
-            labels: &[
-                Label { name: "a", values: &["1", "2"] },
-                Label { name: "b", values: &["x", "y", "z"] },
-            ],
-            help: "",
-            action: "",
-            reading: Reading::Component("none"),
-        };
+        const LABELS: &[Label] =
+            &[Label { name: "a", values: &["1", "2"] }, Label { name: "b", values: &["x", "y", "z"] }];
+        let metric =
+            Metric { name: "n", help: "", action: "", reading: Reading::Each(LABELS, |_| Vec::new()) };
         assert_eq!(metric.series(), 6);
         assert_eq!(metric.label_values(0), [("a", "1"), ("b", "x")]);
         assert_eq!(metric.label_values(2), [("a", "1"), ("b", "z")]);

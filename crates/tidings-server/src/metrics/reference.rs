@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{
-    metric::{Kind, Metric, Reading},
+    metric::{Metric, Reading},
     table::SECTIONS,
 };
 
@@ -22,16 +22,11 @@ pub fn metrics_reference() -> String {
 
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        write!(f, "### {}\n\n{kind}", self.name)?;
+        write!(f, "### {}\n\n{}", self.name, self.kind().as_str())?;
         if let Reading::Component(label) = self.reading {
             write!(f, "; `{label}`")?;
         }
-        for label in self.labels {
+        for label in self.labels() {
             write!(f, "; `{}`", label.name)?;
             // The only value of a label is one of this build, such as its version.
             if let [first, others @ ..] = label.values
