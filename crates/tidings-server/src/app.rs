@@ -10,8 +10,8 @@ use tidings::{
 use tidings_auth::{Access, Authenticator};
 
 use crate::{
-    AllowedHosts, Settings, access::Authorizer, connection::BodyBudget, metrics::Served, origin::Origins,
-    problem::Problem, refusals::RefusalLog, revocation::Revocations, slots::Slots,
+    AllowedHosts, Settings, access::Authorizer, connection::BodyBudget, metrics::counts::Counts,
+    origin::Origins, problem::Problem, refusals::RefusalLog, revocation::Revocations, slots::Slots,
 };
 
 /// The hub, and everything that its APIs need besides it. Clones are handles to the same.
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     /// apart from the bodies of requests, so that clients that read nothing keep nobody from
     /// publishing.
     pub(crate) responses: BodyBudget,
-    pub(crate) metrics: Served,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) refusals: RefusalLog,
     pub(crate) settings: Settings,
 }
@@ -65,13 +65,7 @@ impl App {
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
             responses: BodyBudget::new(settings.responses_bytes_max),
-            metrics: Served {
-                counts: Arc::default(),
-                connections: settings.connection_metrics.clone(),
-                components: settings.components.clone(),
-                upstream: settings.upstream.clone(),
-                streams_max: settings.streams_max,
-            },
+            counts: Arc::default(),
             refusals: RefusalLog::default(),
             settings,
             hub,

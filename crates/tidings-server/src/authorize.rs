@@ -75,16 +75,16 @@ async fn stream(app: &App, application: &Application, request: Request) -> Resul
     };
     match answer {
         Answer::Other(response) => {
-            app.metrics.counts.authorizations.count(Authorization::Other);
+            app.counts.authorizations.count(Authorization::Other);
             Ok(response)
         }
         Answer::Subscribe(granted) => match granted.open(app, &parts, slot, issued).await {
             Ok(response) => {
-                app.metrics.counts.authorizations.count(Authorization::Subscribed);
+                app.counts.authorizations.count(Authorization::Subscribed);
                 Ok(response)
             }
             Err(NotOpened::Refused(problem)) => {
-                app.metrics.counts.authorizations.count(Authorization::Subscribed);
+                app.counts.authorizations.count(Authorization::Subscribed);
                 Err(problem)
             }
             Err(NotOpened::Malformed(cause)) => failed(app, application, &parts, &Failure::Malformed(cause)),
@@ -107,7 +107,7 @@ async fn ask(app: &App, application: &Application, parts: &Parts) -> Result<Answ
 
 /// The response for a client that has left, in case that it has not.
 fn abandoned(app: &App) -> Problem {
-    app.metrics.counts.authorizations.count(Authorization::Abandoned);
+    app.counts.authorizations.count(Authorization::Abandoned);
     let detail = "You have ended your side of the connection while the application was asked about this stream: keep it open.";
     Problem::bad_request("connection", detail)
 }
@@ -119,7 +119,7 @@ fn failed(
     parts: &Parts,
     failure: &Failure,
 ) -> Result<Response, Problem> {
-    app.metrics.counts.authorizations.count(Authorization::Failed);
+    app.counts.authorizations.count(Authorization::Failed);
     app.refusals.application_failed(failure.reason(), application.path.shown(), failure.to_string());
     let (status, detail) = match failure {
         Failure::Busy | Failure::NoMemory => (

@@ -23,23 +23,5 @@ pub(crate) mod requests;
 mod sources;
 mod table;
 
-use std::fmt;
-
-use tidings::Hub;
-
 pub use self::reference::metrics_reference;
-use self::sources::Sources;
-pub(crate) use self::{exposition::Exposition, process::Process, sources::Served};
-
-impl Served {
-    /// All metrics of this hub now.
-    pub(crate) fn metrics(
-        &self,
-        hub: &Hub,
-        is_ready: bool,
-        process: Option<Process>,
-        exposition: Exposition,
-    ) -> Result<String, fmt::Error> {
-        exposition.render(Sources::new(self, hub, is_ready, process))
-    }
-}
+pub(crate) use self::{exposition::Exposition, process::Process, sources::Sources};

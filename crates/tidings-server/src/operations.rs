@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use crate::{
     accept::prefers_openmetrics,
     app::App,
-    metrics::{Exposition, Process},
+    metrics::{Exposition, Process, Sources},
     problem::{Problem, sentence},
     reload::Reloaded,
     streams::vary_accept,
@@ -83,7 +83,7 @@ pub(crate) async fn metrics(State(app): State<App>, request: Request) -> Respons
     let is_ready = check(&app).await.is_ok();
     // The system is asked on another thread: it may take its time.
     let process = tokio::task::spawn_blocking(Process::read).await.ok().flatten();
-    match app.metrics.metrics(&app.hub, is_ready, process, exposition) {
+    match exposition.render(Sources::new(&app, is_ready, process)) {
         Ok(text) => {
             let mut response = ([(header::CONTENT_TYPE, exposition.media_type())], text).into_response();
             vary_accept(response.headers_mut());

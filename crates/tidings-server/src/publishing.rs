@@ -39,7 +39,7 @@ pub(crate) async fn publish(
     let has_key = request.key.is_some();
     let start = Instant::now();
     let published = app.hub.publish_events(request.events, request.key).await;
-    let counts = &app.metrics.counts;
+    let counts = &app.counts;
     counts.publish_durations[api.place()].record(start.elapsed());
     let published = published.map_err(|error| Problem::of_publication(error, has_key))?;
     for event in &published {
@@ -59,7 +59,7 @@ pub(crate) fn counted<T>(app: &App, api: PublishApi, result: Result<T, Problem>)
     result.inspect_err(|problem| {
         let is_refused = problem.status().is_client_error();
         let outcome = if is_refused { PublishOutcome::Refused } else { PublishOutcome::Unavailable };
-        app.metrics.counts.events_published.count((api, outcome));
+        app.counts.events_published.count((api, outcome));
     })
 }
 

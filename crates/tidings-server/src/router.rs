@@ -210,7 +210,7 @@ fn route(app: &App, path: &str) -> Route {
 }
 
 fn count(app: &App, route: Route, method: &Method, status: StatusCode) {
-    app.metrics.counts.requests.count((route, method.into(), status.into()));
+    app.counts.requests.count((route, method.into(), status.into()));
 }
 
 /// What a response of the hub depends on, besides what it answers.
@@ -256,7 +256,7 @@ impl Asker {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         count(app, self.route, &self.method, response.status());
-        app.refusals.report(&app.metrics.counts, &self.method, self.uri.path(), self.client, &response);
+        app.refusals.report(&app.counts, &self.method, self.uri.path(), self.client, &response);
         if self.wants_page { pages::of_problem(response) } else { response }
     }
 }

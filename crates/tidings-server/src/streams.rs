@@ -146,7 +146,7 @@ pub(crate) async fn open(
         Ok(listed) => listed,
         Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
     };
-    let keep = StreamKeep::new(slot, &app.metrics.counts, parts.version.into());
+    let keep = StreamKeep::new(slot, &app.counts, parts.version.into());
     let handle = StreamHandle::of(OpenStream { subscription, keep, listed, on_end: None });
     let mut response = (headers, Body::new(handle.body())).into_response();
     match end {
@@ -392,7 +392,7 @@ fn no_slot(app: &App, reason: NoSlot) -> Problem {
 
 /// Rejects a stream, in the form after which this client reconnects.
 pub(crate) fn reject(app: &App, parts: &Parts, problem: Problem) -> Response {
-    app.metrics.counts.streams_rejected.count(rejection(&problem));
+    app.counts.streams_rejected.count(rejection(&problem));
     shed(app, parts, problem)
 }
 

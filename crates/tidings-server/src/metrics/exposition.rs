@@ -33,7 +33,7 @@ impl Exposition {
     }
 
     /// All metrics of the table.
-    pub(super) fn render(self, sources: Sources) -> Result<String, fmt::Error> {
+    pub(crate) fn render(self, sources: Sources) -> Result<String, fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(sources));
         let mut out = String::new();

@@ -2,24 +2,14 @@
 
 use std::sync::Arc;
 
-use tidings::{Hub, HubStats, Measurements};
+use tidings::{HubStats, Measurements};
 
 use super::{counts::Counts, process::Process};
-use crate::{Availability, Component, ConnectionMetrics, Figure, Upstream};
-
-/// What a hub is served with, and what is counted there.
-#[derive(Debug)]
-pub(crate) struct Served {
-    pub(crate) counts: Arc<Counts>,
-    pub(crate) connections: Option<Arc<ConnectionMetrics>>,
-    pub(crate) components: Vec<Arc<dyn Component>>,
-    pub(crate) upstream: Option<Upstream>,
-    pub(crate) streams_max: usize,
-}
+use crate::{Availability, ConnectionMetrics, Figure, Settings, Upstream, app::App};
 
 /// The state at a scrape. The rows of the table read it.
 #[derive(Debug)]
-pub(super) struct Sources {
+pub(crate) struct Sources {
     pub(super) hub: HubStats,
     pub(super) measured: Measurements,
     pub(super) is_ready: bool,
@@ -41,20 +31,21 @@ struct ComponentFigures {
 }
 
 impl Sources {
-    pub(super) fn new(served: &Served, hub: &Hub, is_ready: bool, process: Option<Process>) -> Self {
-        let components = served.components.iter().map(|component| ComponentFigures {
+    pub(crate) fn new(app: &App, is_ready: bool, process: Option<Process>) -> Self {
+        let Settings { components, connection_metrics, streams_max, upstream, .. } = &app.settings;
+        let components = components.iter().map(|component| ComponentFigures {
             kind: component.kind(),
             name: component.name(),
             figures: component.figures(),
         });
         Self {
-            hub: hub.stats(),
-            measured: hub.measurements(),
+            hub: app.hub.stats(),
+            measured: app.hub.measurements(),
             is_ready,
-            counts: Arc::clone(&served.counts),
-            connections: served.connections.clone(),
-            streams_max: served.streams_max,
-            upstream: served.upstream.clone(),
+            counts: Arc::clone(&app.counts),
+            connections: connection_metrics.clone(),
+            streams_max: *streams_max,
+            upstream: upstream.clone(),
             process,
             components: components.collect(),
         }

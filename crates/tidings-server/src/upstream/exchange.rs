@@ -97,7 +97,7 @@ async fn ask(
         };
         let error = match answered {
             Ok(response) => {
-                app.metrics.counts.upstream_duration.record(start.elapsed());
+                app.counts.upstream_duration.record(start.elapsed());
                 return Ok((response, permits));
             }
             Err(error) => error,
@@ -185,7 +185,7 @@ async fn tunnel(
     }
     let upgraded = hyper::upgrade::on(&mut response).await;
     let upgraded = upgraded.map_err(|error| Failure::Broken(format!("its connection ended: {error}")))?;
-    app.metrics.counts.upstream_requests.count(UpstreamOutcome::Upgraded);
+    app.counts.upstream_requests.count(UpstreamOutcome::Upgraded);
     let mut switching = Response::new(Body::empty());
     *switching.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *switching.headers_mut() = for_client(response.headers());
@@ -204,7 +204,7 @@ async fn respond(
     issued: Issued,
 ) -> Result<Response, Failure> {
     let Some(granted) = granted(response.status(), response.headers()) else {
-        app.metrics.counts.upstream_requests.count(UpstreamOutcome::Answered);
+        app.counts.upstream_requests.count(UpstreamOutcome::Answered);
         return Ok(relay(response, held));
     };
     let granted = granted.map_err(Failure::Malformed)?;
@@ -222,11 +222,11 @@ async fn respond(
     match opened {
         Err(NotOpened::Malformed(cause)) => Err(Failure::Malformed(cause)),
         Err(NotOpened::Refused(problem)) => {
-            app.metrics.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
+            app.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
             Ok(problem.into_response())
         }
         Ok(response) => {
-            app.metrics.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
+            app.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
             Ok(response)
         }
     }
@@ -234,7 +234,7 @@ async fn respond(
 
 /// The response for a client that has left, in case that it has not.
 fn abandoned(app: &App) -> Problem {
-    app.metrics.counts.upstream_requests.count(UpstreamOutcome::Abandoned);
+    app.counts.upstream_requests.count(UpstreamOutcome::Abandoned);
     let detail = "You have ended your side of the connection while the application was making its response: keep it open.";
     Problem::bad_request(APPLICATION, detail)
 }

@@ -67,7 +67,7 @@ impl Failure {
     /// The response. A native EventSource, which would give up for good, receives an empty stream
     /// where it makes sense to try again.
     pub(super) fn answer(&self, app: &App, upstream: &Upstream, parts: &Parts) -> Result<Response, Problem> {
-        app.metrics.counts.upstream_requests.count(UpstreamOutcome::Failed);
+        app.counts.upstream_requests.count(UpstreamOutcome::Failed);
         if let Some(reason) = self.reason() {
             app.refusals.upstream_failed(reason, upstream.to_string(), self.to_string());
         }
