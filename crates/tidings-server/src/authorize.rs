@@ -38,7 +38,6 @@ pub use self::{
 use crate::{
     access::client_address,
     app::App,
-    application::grant::NotOpened,
     http1::client_left,
     methods,
     metrics::counts::Authorization,
@@ -59,43 +58,30 @@ pub(crate) async fn answer(app: &App, application: Arc<Application>, request: Re
 async fn stream(app: &App, application: &Application, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     // Before the application is asked: what cannot be streamed need not be decided.
-    let slot = match streams::slot(app, &parts) {
-        Ok(slot) => slot,
-        Err(problem) => return Ok(streams::reject(app, &parts, problem)),
-    };
+    let slot = streams::slot(app, &parts)?;
     let issued = Issued::After(app.revocations.count());
     let asked = tokio::select! {
         biased;
         asked = ask(app, application, &parts) => asked,
         () = client_left(&parts) => return Err(abandoned(app)),
     };
-    let answer = match asked {
-        Ok(answer) => answer,
-        Err(failure) => return failed(app, application, &parts, &failure),
-    };
-    match answer {
-        Answer::Other(response) => {
-            app.counts.authorizations.count(Authorization::Other);
-            Ok(response)
+    let answered = match asked {
+        Ok(Answer::Other(response)) => Ok((response, Authorization::Other)),
+        Ok(Answer::Subscribe(granted)) => {
+            let opened = granted.open(app, &parts, slot, issued).await;
+            opened.map(|response| (response, Authorization::Subscribed)).map_err(Failure::Malformed)
         }
-        Answer::Subscribe(granted) => match granted.open(app, &parts, slot, issued).await {
-            Ok(response) => {
-                app.counts.authorizations.count(Authorization::Subscribed);
-                Ok(response)
-            }
-            Err(NotOpened::Refused(problem)) => {
-                app.counts.authorizations.count(Authorization::Subscribed);
-                Err(problem)
-            }
-            Err(NotOpened::Malformed(cause)) => failed(app, application, &parts, &Failure::Malformed(cause)),
-        },
-    }
+        Err(failure) => Err(failure),
+    };
+    let (response, outcome) = answered.map_err(|failure| failed(app, application, &parts, &failure))?;
+    app.counts.authorizations.count(outcome);
+    Ok(response)
 }
 
 async fn ask(app: &App, application: &Application, parts: &Parts) -> Result<Answer, Failure> {
     let _permit = application.in_flight.try_acquire().map_err(|_| Failure::Busy)?;
     let address = client_address(parts);
-    let _share = app.slots.authorizing(address).map_err(|_| Failure::BusyForAddress)?;
+    let _share = app.slots.authorizing(address).ok_or(Failure::BusyForAddress)?;
     let scheme = app.hub.validator().hub_url().scheme();
     let forwarded = request::forwarded(&application.path, parts, scheme).map_err(Failure::Malformed)?;
     let asking = async {
@@ -113,12 +99,7 @@ fn abandoned(app: &App) -> Problem {
 }
 
 /// The response where the application could not decide.
-fn failed(
-    app: &App,
-    application: &Application,
-    parts: &Parts,
-    failure: &Failure,
-) -> Result<Response, Problem> {
+fn failed(app: &App, application: &Application, parts: &Parts, failure: &Failure) -> Problem {
     app.counts.authorizations.count(Authorization::Failed);
     app.refusals.application_failed(failure.reason(), application.path.shown(), failure.to_string());
     let (status, detail) = match failure {
@@ -150,7 +131,7 @@ fn failed(
     let problem = Problem::new(status, APPLICATION, detail);
     // A malformed response stays malformed until the application is repaired.
     if matches!(failure, Failure::Malformed(_)) {
-        return Err(problem);
+        return problem;
     }
-    Ok(streams::reject(app, parts, problem.retry_after(retry_after_secs(app))))
+    streams::reject(app, parts, problem.retry_after(retry_after_secs(app)))
 }

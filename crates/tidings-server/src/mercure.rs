@@ -60,10 +60,7 @@ pub(crate) async fn hub(State(app): State<App>, request: Request) -> Response {
 /// `GET`: subscribes.
 async fn subscribe(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
-    let access = match app.subscriber(&parts) {
-        Ok(access) => access,
-        Err(problem) => return streams::refused(app, &parts, problem),
-    };
+    let access = streams::subscriber(app, &parts)?;
     check_accept(&parts.headers)?;
     let parameters = query(&parts)?;
     stream_of(app, &parts, access, &parameters).await
@@ -77,10 +74,7 @@ async fn subscribe_by_form(app: &App, request: Request) -> Result<Response, Prob
     check_accept(&parts.headers)?;
     check_form(&parts.headers)?;
     // Every client may send a body here, and take its time: a stream counts from its headers on.
-    let arriving = match streams::slot(app, &parts) {
-        Ok(slot) => slot,
-        Err(problem) => return Ok(streams::reject(app, &parts, problem)),
-    };
+    let arriving = streams::slot(app, &parts)?;
     let body = body_bytes(app, &parts, body).await?;
     // Too many matchers are 400, wherever they are.
     let fields = read_fields(&body, StatusCode::BAD_REQUEST)?;
@@ -96,10 +90,7 @@ async fn stream_of(
     access: Access,
     parameters: &Parameters,
 ) -> Result<Response, Problem> {
-    let request = match stream_request(app, parts, &access, parameters).await {
-        Ok(request) => request,
-        Err(problem) => return streams::refused(app, parts, problem),
-    };
+    let request = stream_request(app, parts, &access, parameters).await?;
     stream(app, parts, access, request).await
 }
 

@@ -76,16 +76,11 @@ const HARMLESS_PARAMETERS: [&str; 10] = [
 async fn stream_of_query(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let form = wanted_form(&parts.headers);
-    let access = match access(app, &parts, form) {
-        Ok(access) => access,
-        Err(problem) => return streams::refused(app, &parts, problem),
-    };
+    let access = access(app, &parts, form)?;
     let parameters = query(&parts)?;
     if form == Form::Page {
-        return match matchers_of_stream(app, &parts, &access, &parameters).await {
-            Ok(_) => Ok(pages::viewer(app, "stream", None)),
-            Err(problem) => streams::refused(app, &parts, problem),
-        };
+        matchers_of_stream(app, &parts, &access, &parameters).await?;
+        return Ok(pages::viewer(app, "stream", None));
     }
     stream_of(app, &parts, access, &parameters).await
 }
@@ -97,10 +92,7 @@ async fn stream_of(
     access: Access,
     parameters: &Parameters,
 ) -> Result<Response, Problem> {
-    let matchers = match matchers_of_stream(app, parts, &access, parameters).await {
-        Ok(matchers) => matchers,
-        Err(problem) => return streams::refused(app, parts, problem),
-    };
+    let matchers = matchers_of_stream(app, parts, &access, parameters).await?;
     cover_subscription(&app.hub, &access, &matchers)?;
     let request = stream_request(parts, parameters, matchers)?;
     let mut response = streams::stream(app, parts, access, request).await?;
@@ -112,10 +104,7 @@ async fn stream_of(
 pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let form = wanted_form(&parts.headers);
-    let access = match access(&app, &parts, form) {
-        Ok(access) => access,
-        Err(problem) => return streams::refused(&app, &parts, problem),
-    };
+    let access = access(&app, &parts, form)?;
     let topic = topic_of(&parts)?;
     if let Some(present) = presence::asked(&app, &parts, form, &topic) {
         return presence::presence(&app, &parts, &access, &query(&parts)?, &present);
@@ -148,7 +137,7 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
 /// What the client may receive. A page needs no permission, since it contains no event: its script
 /// requests the stream with the credential that the user pastes, and shows a refusal.
 fn access(app: &App, parts: &Parts, form: Form) -> Result<Access, Problem> {
-    if form == Form::Page { Ok(Access::anonymous()) } else { app.subscriber(parts) }
+    if form == Form::Page { Ok(Access::anonymous()) } else { streams::subscriber(app, parts) }
 }
 
 /// Refuses parameters that only apply to a stream.

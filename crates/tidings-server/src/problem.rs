@@ -4,12 +4,12 @@
 //! user of the client: it names the field, the value and the remedy, and no internals. What only
 //! the operator should know is the cause, which is logged and never sent.
 
-use std::fmt;
+use std::{fmt, num::NonZeroU64};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
-use tidings::{Error, Invalid, ParseSinceError, Unavailable};
+use tidings::{Error, Invalid, ParseSinceError, Subscription, Unavailable};
 use tidings_auth::AuthError;
 
 use crate::{BodyError, limit_log::Limit, metrics::counts::CredentialFailure};
@@ -26,6 +26,8 @@ pub(crate) struct Problem {
     cause: Option<String>,
     failed_credential: Option<CredentialFailure>,
     notice: Option<StreamNotice>,
+    /// Sent as a stream that ends at once, and that the client requests again after this time.
+    stream_retry_millis: Option<NonZeroU64>,
     limit: Option<&'static Limit>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -43,7 +45,7 @@ pub(crate) enum StreamNotice {
 
 impl StreamNotice {
     /// The data of the event, as that of every notice of a stream.
-    pub(crate) fn data(self) -> &'static str {
+    fn data(self) -> &'static str {
         match self {
             Self::Expired => r#"{"kind":"expired"}"#,
             Self::Revoked => r#"{"kind":"revoked"}"#,
@@ -77,6 +79,7 @@ impl Problem {
             cause: None,
             failed_credential: None,
             notice: None,
+            stream_retry_millis: None,
             limit: None,
             headers: Vec::new(),
         }
@@ -129,6 +132,11 @@ impl Problem {
 
     pub(crate) fn notice(&self) -> Option<StreamNotice> {
         self.notice
+    }
+
+    /// For a native EventSource: an empty stream, which it requests again after this time.
+    pub(crate) fn sent_as_stream(self, retry_millis: u64) -> Self {
+        Self { stream_retry_millis: NonZeroU64::new(retry_millis), ..self }
     }
 
     /// Adds the part of the request in which the problem was found.
@@ -375,6 +383,17 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let mut response = match self.stream_retry_millis {
+            Some(retry_millis) => self.stream(retry_millis),
+            None => self.document(),
+        };
+        response.extensions_mut().insert(self.refused());
+        response
+    }
+}
+
+impl Problem {
+    fn document(&self) -> Response {
         let document = Document {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
@@ -385,9 +404,19 @@ impl IntoResponse for Problem {
         json.push('\n');
         let mut response =
             (self.status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response();
-        response.extensions_mut().insert(self.refused());
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(self.headers.iter().cloned());
         response
+    }
+
+    /// Without an id, so that the cursor of the client does not move.
+    fn stream(&self, retry_millis: NonZeroU64) -> Response {
+        let body = match self.notice {
+            Some(notice) => format!("event: tidings\nretry: {retry_millis}\ndata: {}\n\n", notice.data()),
+            None => format!(": try again later\nretry: {retry_millis}\n\n"),
+        };
+        let mut headers = Subscription::headers();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        (headers, body).into_response()
     }
 }
 

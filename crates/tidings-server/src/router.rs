@@ -35,7 +35,7 @@ use crate::{
     problem::{Problem, excerpt},
     relayed::Relayed,
     revocation::revoke,
-    shedding::shed_without_capacity,
+    shedding::check_capacity,
     subscription_paths::subscriptions_path,
     upstream::{self, Upstream},
 };
@@ -158,7 +158,9 @@ where
     let asker = Asker::of(app, route(app, parts.uri.path()), &parts);
     let prepared = match admit(app, &parts) {
         Err(problem) => Some(problem.into_response()),
-        Ok(()) => app.origins.preflight(&parts).or_else(|| shed_without_capacity(app, &parts)),
+        Ok(()) => {
+            app.origins.preflight(&parts).or_else(|| Some(check_capacity(app, &parts).err()?.into_response()))
+        }
     };
     let response = if let Some(response) = prepared {
         response
@@ -175,13 +177,10 @@ where
 /// and so is everything else of its response; only what the hub answers itself is marked as such.
 pub(crate) async fn forwarded(app: &App, upstream: &Upstream, mut parts: Parts, body: Body) -> Response {
     find_host_in_one_place(&mut parts);
-    let refused = match check_addresses(&parts) {
-        Err(problem) => Some(problem.into_response()),
-        Ok(()) => shed_without_capacity(app, &parts),
-    };
-    let response = match refused {
-        Some(response) => response,
-        None => upstream::answer(app, upstream, &parts, body).await,
+    let checked = check_addresses(&parts).and_then(|()| check_capacity(app, &parts));
+    let response = match checked {
+        Ok(()) => upstream::answer(app, upstream, &parts, body).await,
+        Err(problem) => problem.into_response(),
     };
     if response.extensions().get::<Relayed>().is_some() {
         count(app, Route::Upstream, &parts.method, response.status());

@@ -8,9 +8,7 @@
 
 use std::time::Duration;
 
-use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
-use tidings::Subscription;
+use http::{HeaderName, Method, StatusCode, header, request::Parts};
 use tidings_net::Spread;
 
 use crate::{
@@ -28,39 +26,26 @@ const EXPIRED_RETRY_SECS: u64 = 300;
 /// nothing.
 const ALWAYS_ANSWERED: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Answers with `problem`, in the form after which this client reconnects. Without an id, so that
-/// its cursor does not move.
-pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Response {
+/// The problem in the form after which this client reconnects.
+pub(crate) fn shed(app: &App, parts: &Parts, problem: Problem) -> Problem {
     if !is_native_event_source(parts) {
-        return problem.into_response();
+        return problem;
     }
-    let notice = problem.notice();
-    let retry_secs = match notice {
+    let retry_secs = match problem.notice() {
         Some(StreamNotice::Expired | StreamNotice::Revoked) => EXPIRED_RETRY_SECS,
         Some(StreamNotice::OverLimit) | None => app.settings.retry_after_secs,
     };
-    let retry_millis = spread_millis(retry_secs).max(1_000);
-    let body = match notice {
-        Some(notice) => format!("event: tidings\nretry: {retry_millis}\ndata: {}\n\n", notice.data()),
-        None => format!(": try again later\nretry: {retry_millis}\n\n"),
-    };
-    let mut headers = Subscription::headers();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let mut response = (headers, body).into_response();
-    response.extensions_mut().insert(problem.refused());
-    response
+    problem.sent_as_stream(spread_millis(retry_secs).max(1_000))
 }
 
-/// The response to a request on a connection beyond the capacity, unless the endpoint is always
-/// answered.
-pub(crate) fn shed_without_capacity(app: &App, parts: &Parts) -> Option<Response> {
-    parts.extensions.get::<NoCapacity>()?;
-    if ALWAYS_ANSWERED.contains(&parts.uri.path()) {
-        return None;
+/// Refuses a request on a connection beyond the capacity, unless the endpoint is always answered.
+pub(crate) fn check_capacity(app: &App, parts: &Parts) -> Result<(), Problem> {
+    if parts.extensions.get::<NoCapacity>().is_none() || ALWAYS_ANSWERED.contains(&parts.uri.path()) {
+        return Ok(());
     }
     let detail = "The hub has as many connections as it can hold. Try again later.";
     let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "connections", detail);
-    Some(shed(app, parts, problem.retry_after(retry_after_secs(app))))
+    Err(shed(app, parts, problem.retry_after(retry_after_secs(app))))
 }
 
 /// The `Retry-After` of a rejected client, in seconds.

@@ -119,8 +119,6 @@ pub(crate) enum NoSlot {
     Patterns(PatternsFull),
     /// It is at its limit of patterns that wait to be compiled.
     Compiling,
-    /// It is at its limit of what it may ask of an application.
-    Asking,
 }
 
 /// Distinct patterns of one address that wait to be compiled.
@@ -172,13 +170,14 @@ impl Slots {
         Ok(CompilingSlot { shared: Arc::clone(&self.0), neighbourhood, text })
     }
 
-    /// Takes the permit to wait for an application's decision.
-    pub(crate) fn authorizing(&self, address: ClientAddress) -> Result<AskingSlot, NoSlot> {
+    /// Takes the permit to wait for an application's decision; none if the address is at its limit.
+    pub(crate) fn authorizing(&self, address: ClientAddress) -> Option<AskingSlot> {
         self.asking(address, self.0.limits.authorizing_max, |share| &mut share.authorizing)
     }
 
-    /// Takes the permit for a request to the application behind the hub.
-    pub(crate) fn upstream(&self, address: ClientAddress) -> Result<AskingSlot, NoSlot> {
+    /// Takes the permit for a request to the application behind the hub; none if the address is at its
+    /// limit.
+    pub(crate) fn upstream(&self, address: ClientAddress) -> Option<AskingSlot> {
         self.asking(address, self.0.limits.upstream_max, |share| &mut share.upstream)
     }
 
@@ -187,16 +186,16 @@ impl Slots {
         address: ClientAddress,
         max: usize,
         count: fn(&mut Share) -> &mut usize,
-    ) -> Result<AskingSlot, NoSlot> {
+    ) -> Option<AskingSlot> {
         let neighbourhood = counted(address);
         if let Some(neighbourhood) = neighbourhood {
             let mut taken = self.0.taken();
             if taken.by_address.get_mut(&neighbourhood).is_some_and(|share| *count(share) >= max) {
-                return Err(NoSlot::Asking);
+                return None;
             }
             *count(taken.by_address.entry(neighbourhood).or_default()) += 1;
         }
-        Ok(AskingSlot { shared: Arc::clone(&self.0), neighbourhood, count })
+        Some(AskingSlot { shared: Arc::clone(&self.0), neighbourhood, count })
     }
 
     pub(crate) fn limits(&self) -> &SlotLimits {

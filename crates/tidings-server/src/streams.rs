@@ -61,13 +61,12 @@ pub(crate) async fn stream(
     if parts.method == Method::HEAD {
         return Ok(without_stream(app));
     }
-    match slot(app, parts) {
-        Ok(slot) => {
-            let issued = Issued::At(access.issued_at);
-            open(app, parts, slot, access, request, issued).await
-        }
-        Err(problem) => Ok(reject(app, parts, problem)),
-    }
+    let slot = match slot(app, parts) {
+        Ok(slot) => slot,
+        Err(rejection) => return Ok(rejection.into_response()),
+    };
+    let issued = Issued::At(access.issued_at);
+    open(app, parts, slot, access, request, issued).await
 }
 
 /// The response to HEAD. RFC 9110, section 9.3.2: it is as that to GET, so it has no length. No
@@ -77,9 +76,19 @@ pub(crate) fn without_stream(app: &App) -> Response {
     (headers(app), Body::from_stream(unread)).into_response()
 }
 
+/// The permissions of a request for a stream. A refusal that is temporary, or because the credential has
+/// expired or was revoked, is in the form after which this client reconnects.
+pub(crate) fn subscriber(app: &App, parts: &Parts) -> Result<Access, Problem> {
+    app.subscriber(parts).map_err(|problem| match problem.notice() {
+        Some(StreamNotice::Expired | StreamNotice::Revoked) => shed(app, parts, problem),
+        _ if problem.is_temporary() => reject(app, parts, problem),
+        _ => problem,
+    })
+}
+
 /// A slot for a stream of this client.
 pub(crate) fn slot(app: &App, parts: &Parts) -> Result<Slot, Problem> {
-    app.slots.take(client_address(parts)).map_err(|reason| no_slot(app, reason))
+    app.slots.take(client_address(parts)).map_err(|reason| no_slot(app, parts, reason))
 }
 
 /// Opens a stream in a slot.
@@ -93,7 +102,7 @@ pub(crate) async fn open(
 ) -> Result<Response, Problem> {
     let counted = slot.take_patterns(&request.matchers).and_then(|()| slot.take_holders(&access));
     if let Err(reason) = counted {
-        return Ok(reject(app, parts, no_slot(app, reason)));
+        return Ok(no_slot(app, parts, reason).into_response());
     }
     let mut headers = headers(app);
     let cursor_headers = if request.start == Requested::Nothing { &[][..] } else { request.cursor_headers };
@@ -129,9 +138,9 @@ pub(crate) async fn open(
     }
     let subscription = match app.hub.subscribe(subscribe).await {
         Ok(subscription) => subscription,
-        Err(error @ Error::Unavailable(_)) => return Ok(reject(app, parts, error.into())),
+        Err(error @ Error::Unavailable(_)) => return Ok(reject(app, parts, error.into()).into_response()),
         Err(Error::TooManyPatterns(full)) => {
-            return Ok(reject(app, parts, too_many_patterns(app, full)));
+            return Ok(reject(app, parts, too_many_patterns(app, full)).into_response());
         }
         Err(error) => return Err(error.into()),
     };
@@ -144,7 +153,9 @@ pub(crate) async fn open(
     let end = subscription.end();
     let listed = match app.revocations.list(&access, issued, subscription.connection()) {
         Ok(listed) => listed,
-        Err(withheld) => return Ok(reject(app, parts, withheld_stream(app, issued, withheld))),
+        Err(withheld) => {
+            return Ok(reject(app, parts, withheld_stream(app, issued, withheld)).into_response());
+        }
     };
     let keep = StreamKeep::new(slot, &app.counts, parts.version.into());
     let handle = StreamHandle::of(OpenStream { subscription, keep, listed, on_end: None });
@@ -188,7 +199,8 @@ fn headers(app: &App) -> HeaderMap {
 }
 
 /// The matchers of exact names, URL Patterns, and selectors of the older revision of the Mercure
-/// protocol, which are names or URI Templates.
+/// protocol, which are names or URI Templates. A stream whose patterns cannot be compiled now is
+/// rejected.
 pub(crate) async fn matchers(
     app: &App,
     parts: &Parts,
@@ -218,36 +230,23 @@ pub(crate) async fn matchers(
     let mut matchers: Vec<_> =
         exact.collect::<Result<_, _>>().map_err(|invalid| Problem::of_matcher(&invalid))?;
     for (syntax, text) in patterns {
-        let _waiting = match validator.known_matcher(syntax, text) {
-            Some(_) => None,
-            None => Some(
-                app.slots.compiling(client_address(parts), text).map_err(|reason| no_slot(app, reason))?,
-            ),
+        let _waiting = if validator.known_matcher(syntax, text).is_some() {
+            None
+        } else {
+            let waiting = app.slots.compiling(client_address(parts), text);
+            Some(waiting.map_err(|reason| no_slot(app, parts, reason))?)
         };
         matchers.push(app.hub.matcher(syntax, text).await.map_err(|error| {
-            match error {
-                Error::Invalid(invalid) => Problem::of_matcher(&invalid),
-                _ => Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "patterns",
-                    "Too many new patterns are waiting to be compiled. Try again later.",
-                )
-                .limit(&Limit::Fixed("new patterns"))
-                .retry_after(retry_after_secs(app)),
+            if let Error::Invalid(invalid) = error {
+                return Problem::of_matcher(&invalid);
             }
+            let detail = "Too many new patterns are waiting to be compiled. Try again later.";
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "patterns", detail);
+            let problem = problem.limit(&Limit::Fixed("new patterns"));
+            reject(app, parts, problem.retry_after(retry_after_secs(app)))
         })?);
     }
     Ok(matchers)
-}
-
-/// A refusal; if it is temporary, or the credential has expired or was revoked, in the form after
-/// which this client reconnects.
-pub(crate) fn refused(app: &App, parts: &Parts, problem: Problem) -> Result<Response, Problem> {
-    match problem.notice() {
-        Some(StreamNotice::Expired | StreamNotice::Revoked) => Ok(shed(app, parts, problem)),
-        _ if problem.is_temporary() => Ok(reject(app, parts, problem)),
-        _ => Err(problem),
-    }
 }
 
 /// The Mercure protocol, "Reconciliation": the id before the first event that is sent, `earliest`
@@ -301,97 +300,88 @@ fn withheld_stream(app: &App, issued: Issued, withheld: Withheld) -> Problem {
     }
 }
 
-fn no_slot(app: &App, reason: NoSlot) -> Problem {
+/// The rejection of a stream that has no slot.
+fn no_slot(app: &App, parts: &Parts, no_slot: NoSlot) -> Problem {
     let limits = app.slots.limits();
-    let problem = match reason {
-        NoSlot::Total => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+    let (reason, limit, detail) = match no_slot {
+        NoSlot::Total => (
             "streams",
+            Some(&Limit::Setting("streams_max")),
             format!("The hub has reached its limit of {} open streams. Try again later.", limits.total_max),
         ),
-        NoSlot::Address => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
+        NoSlot::Address => (
             "streams_per_address",
+            Some(&Limit::Setting("streams_per_address_max")),
             format!(
                 "Your address has reached its limit of {} open streams: one stream can carry many topics, as in `/stream?topic=a&topic=b`.",
                 limits.per_address_max
             ),
         ),
-        NoSlot::Key(streams_max) => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
+        NoSlot::Key(streams_max) => (
             "key_streams",
+            Some(&Limit::Fixed("streams_max of a key")),
             format!(
                 "The key has reached its limit of {streams_max} open streams (`streams_max` of its `[[key]]`): close one; one stream can \
                  carry many topics, as in `/stream?topic=a&topic=b`."
             ),
-        )
-        .noticed(StreamNotice::OverLimit),
-        NoSlot::Subject(streams_max) => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
+        ),
+        NoSlot::Subject(streams_max) => (
             "streams_per_subject_max",
+            Some(&Limit::Setting("streams_per_subject_max")),
             format!(
                 "The subject of this stream (the `sub` of its token, or its label) has reached its limit of {streams_max} open streams \
                  (`streams_per_subject_max`, the flag `--streams-per-subject-max`): close one; one stream can carry many topics."
             ),
-        )
-        .noticed(StreamNotice::OverLimit),
-        NoSlot::Ticket(streams_max) => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
+        ),
+        NoSlot::Ticket(streams_max) => (
             "ticket_streams",
+            // It is the ticket that has the limit.
+            None,
             format!(
                 "The ticket has reached its limit of {streams_max} open streams (`streams_max` in the ticket): close one, or use a ticket \
                  with a higher limit."
             ),
-        )
-        .noticed(StreamNotice::OverLimit),
-        NoSlot::Patterns(PatternsFull::Count) => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
+        ),
+        NoSlot::Patterns(PatternsFull::Count) => (
             "patterns_per_address_max",
+            Some(&Limit::Setting("patterns_per_address_max")),
             format!(
                 "This subscription exceeds the {} distinct patterns that your address may have (`patterns_per_address_max`): one \
                  pattern can match many topics, such as `/users/:id`.",
                 limits.patterns.count_max
             ),
         ),
-        NoSlot::Patterns(PatternsFull::Weight) => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
+        NoSlot::Patterns(PatternsFull::Weight) => (
             "pattern_weight_per_address_max",
+            Some(&Limit::Setting("pattern_weight_per_address_max")),
             format!(
                 "This subscription exceeds the {} units of work that comparing one topic with the patterns of your address may take \
                  (`pattern_weight_per_address_max`): use patterns that begin with more text, such as `/users/:id`, or without regular expressions.",
                 limits.patterns.weight_max
             ),
         ),
-        NoSlot::Asking => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "authorize_requests_max",
-            "Too many streams of your address wait for the application to decide about them. Try again later.",
-        ),
-        NoSlot::Compiling => Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
+        NoSlot::Compiling => (
             "patterns",
+            Some(&Limit::Fixed("new patterns of one address")),
             format!(
                 "Your address has reached its limit of {COMPILING_PER_ADDRESS_MAX} new patterns at a time."
             ),
         ),
     };
-    let limit = match reason {
-        NoSlot::Total => &Limit::Setting("streams_max"),
-        NoSlot::Address => &Limit::Setting("streams_per_address_max"),
-        NoSlot::Patterns(PatternsFull::Count) => &Limit::Setting("patterns_per_address_max"),
-        NoSlot::Patterns(PatternsFull::Weight) => &Limit::Setting("pattern_weight_per_address_max"),
-        NoSlot::Compiling => &Limit::Fixed("new patterns of one address"),
-        NoSlot::Asking => &Limit::Setting("authorize_requests_max"),
-        NoSlot::Subject(_) => &Limit::Setting("streams_per_subject_max"),
-        NoSlot::Key(_) => &Limit::Fixed("streams_max of a key"),
-        // It is the ticket that has the limit.
-        NoSlot::Ticket(_) => return problem.retry_after(retry_after_secs(app)),
-    };
-    problem.limit(limit).retry_after(retry_after_secs(app))
+    let is_full = no_slot == NoSlot::Total;
+    let status = if is_full { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::TOO_MANY_REQUESTS };
+    let mut problem = Problem::new(status, reason, detail).retry_after(retry_after_secs(app));
+    if matches!(no_slot, NoSlot::Key(_) | NoSlot::Subject(_) | NoSlot::Ticket(_)) {
+        problem = problem.noticed(StreamNotice::OverLimit);
+    }
+    if let Some(limit) = limit {
+        problem = problem.limit(limit);
+    }
+    reject(app, parts, problem)
 }
 
 /// Rejects a stream, in the form after which this client reconnects.
-pub(crate) fn reject(app: &App, parts: &Parts, problem: Problem) -> Response {
+pub(crate) fn reject(app: &App, parts: &Parts, problem: Problem) -> Problem {
     app.counts.streams_rejected.count(rejection(&problem));
     shed(app, parts, problem)
 }
@@ -408,7 +398,7 @@ fn rejection(problem: &Problem) -> StreamRejection {
         | "pattern_weight_max"
         | "patterns_per_address_max"
         | "pattern_weight_per_address_max" => StreamRejection::Patterns,
-        "authorize_requests_max" | APPLICATION => StreamRejection::Application,
+        APPLICATION => StreamRejection::Application,
         "log" => StreamRejection::Store,
         "revoked" | "revocations" => StreamRejection::Revocation,
         _ => StreamRejection::Other,

@@ -1,7 +1,7 @@
 //! A response with the header `Tidings-Subscribe`: by it an application grants a stream of exactly
 //! the topics that it names, private events included.
 
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
 use tidings::Requested;
 use tidings_auth::Access;
@@ -39,14 +39,6 @@ pub(crate) struct Granted {
     cookies: Vec<HeaderValue>,
 }
 
-/// Why a granted stream is not opened.
-pub(crate) enum NotOpened {
-    /// The hub refuses it to the client now.
-    Refused(Problem),
-    /// What the application has answered has no meaning, as this says.
-    Malformed(String),
-}
-
 /// The stream that a response grants, if it is one that does, or what is wrong with it. Its body has
 /// no meaning, and is not read.
 pub(crate) fn granted(status: StatusCode, headers: &HeaderMap) -> Option<Result<Granted, String>> {
@@ -74,7 +66,8 @@ fn malformed(problem: &Problem) -> String {
 }
 
 impl Granted {
-    /// Opens it for the client that sends this request. `issued`: what was revoked when the
+    /// Opens it for the client that sends this request, or says what is wrong with it. A stream that
+    /// the hub refuses to the client now has a response, too. `issued`: what was revoked when the
     /// application was asked.
     pub(crate) async fn open(
         self,
@@ -82,19 +75,21 @@ impl Granted {
         parts: &Parts,
         slot: Slot,
         issued: Issued,
-    ) -> Result<Response, NotOpened> {
+    ) -> Result<Response, String> {
         let (access, request) = match stream_request(app, parts, &self.parameters).await {
             Ok(understood) => understood,
             // The limits of patterns are those of this client, and of this moment.
-            Err(problem) if problem.is_temporary() => {
-                return streams::refused(app, parts, problem).map_err(NotOpened::Refused);
-            }
-            Err(problem) => return Err(NotOpened::Malformed(malformed(&problem))),
+            Err(problem) if problem.is_temporary() => return Ok(problem.into_response()),
+            Err(problem) => return Err(malformed(&problem)),
         };
-        let mut response = if parts.method == Method::HEAD {
-            streams::without_stream(app)
+        let opened = if parts.method == Method::HEAD {
+            Ok(streams::without_stream(app))
         } else {
-            streams::open(app, parts, slot, access, request, issued).await.map_err(NotOpened::Refused)?
+            streams::open(app, parts, slot, access, request, issued).await
+        };
+        let mut response = match opened {
+            Ok(response) => response,
+            Err(problem) => return Ok(problem.into_response()),
         };
         let cookies = self.cookies.into_iter().map(|cookie| (header::SET_COOKIE, cookie));
         response.headers_mut().extend(cookies.collect::<HeaderMap>());

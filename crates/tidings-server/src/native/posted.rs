@@ -52,10 +52,7 @@ pub(super) async fn stream_of_body(app: &App, request: Request) -> Result<Respon
     let (parts, body) = request.into_parts();
     let access = app.subscriber(&parts)?;
     // Every client may send a body here, and take its time: a stream counts from its headers on.
-    let arriving = match streams::slot(app, &parts) {
-        Ok(slot) => slot,
-        Err(problem) => return Ok(streams::reject(app, &parts, problem)),
-    };
+    let arriving = streams::slot(app, &parts)?;
     let body = body_bytes(app, &parts, body).await?;
     let parameters = query(&parts)?.and(read(&parts.headers, &body)?);
     drop((body, arriving));

@@ -21,7 +21,7 @@ use crate::{
     app::App,
     application::{
         client::ClientError,
-        grant::{NotOpened, granted},
+        grant::granted,
         headers::{for_application, for_client},
     },
     connection::admission::SharedPermit,
@@ -66,7 +66,7 @@ pub(crate) async fn answer(app: &App, upstream: &Upstream, parts: &Parts, body: 
 /// The permits of a request, until its response has ended.
 fn permits(app: &App, upstream: &Upstream, parts: &Parts) -> Result<Held, Failure> {
     let permit = Arc::clone(&upstream.shared().requests).try_acquire_owned().map_err(|_| Failure::Busy)?;
-    let share = app.slots.upstream(client_address(parts)).map_err(|_| Failure::BusyForAddress)?;
+    let share = app.slots.upstream(client_address(parts)).ok_or(Failure::BusyForAddress)?;
     // The hub has nothing to do for it while it waits.
     parts.extensions.get::<SharedPermit>().inspect(|permit| permit.give_back());
     Ok(Box::new((permit, share)))
@@ -217,19 +217,11 @@ async fn respond(
     drop((response, held));
     let opened = match streams::slot(app, parts) {
         Ok(slot) => granted.open(app, parts, slot, issued).await,
-        Err(problem) => Ok(streams::reject(app, parts, problem)),
+        Err(rejection) => Ok(rejection.into_response()),
     };
-    match opened {
-        Err(NotOpened::Malformed(cause)) => Err(Failure::Malformed(cause)),
-        Err(NotOpened::Refused(problem)) => {
-            app.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
-            Ok(problem.into_response())
-        }
-        Ok(response) => {
-            app.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
-            Ok(response)
-        }
-    }
+    let response = opened.map_err(Failure::Malformed)?;
+    app.counts.upstream_requests.count(UpstreamOutcome::Subscribed);
+    Ok(response)
 }
 
 /// The response for a client that has left, in case that it has not.

@@ -1,6 +1,5 @@
 //! Why a request has no response of the application, and what its client receives instead.
 
-use axum::response::Response;
 use http::{StatusCode, request::Parts};
 
 use super::settings::Upstream;
@@ -66,7 +65,7 @@ impl Failure {
 
     /// The response. A native EventSource, which would give up for good, receives an empty stream
     /// where it makes sense to try again.
-    pub(super) fn answer(&self, app: &App, upstream: &Upstream, parts: &Parts) -> Result<Response, Problem> {
+    pub(super) fn answer(&self, app: &App, upstream: &Upstream, parts: &Parts) -> Problem {
         app.counts.upstream_requests.count(UpstreamOutcome::Failed);
         if let Some(reason) = self.reason() {
             app.refusals.upstream_failed(reason, upstream.to_string(), self.to_string());
@@ -103,8 +102,8 @@ impl Failure {
         let problem = Problem::new(status, APPLICATION, detail);
         match self {
             // It stays malformed until the application is repaired.
-            Self::Malformed(_) | Self::UploadLate | Self::UploadBroken => Err(problem),
-            _ => Ok(shed(app, parts, problem.retry_after(OUTAGE_SECS))),
+            Self::Malformed(_) | Self::UploadLate | Self::UploadBroken => problem,
+            _ => shed(app, parts, problem.retry_after(OUTAGE_SECS)),
         }
     }
 }
