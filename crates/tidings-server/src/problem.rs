@@ -21,14 +21,10 @@ pub(crate) const APPLICATION: &str = "application";
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
-    reason: &'static str,
-    detail: String,
-    cause: Option<String>,
-    failed_credential: Option<CredentialFailure>,
+    refused: Refused,
     notice: Option<StreamNotice>,
     /// Sent as a stream that ends at once, and that the client requests again after this time.
     stream_retry_millis: Option<NonZeroU64>,
-    limit: Option<&'static Limit>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -55,7 +51,7 @@ impl StreamNotice {
 }
 
 /// What the log line and the page for a browser need of a refusal. It is an extension of the
-/// response.
+/// response, whatever form that has.
 #[derive(Clone, Debug)]
 pub(crate) struct Refused {
     /// One word: the field or the component that caused the refusal.
@@ -74,13 +70,15 @@ impl Problem {
     pub(crate) fn new(status: StatusCode, reason: &'static str, detail: impl Into<String>) -> Self {
         Self {
             status,
-            reason,
-            detail: detail.into(),
-            cause: None,
-            failed_credential: None,
+            refused: Refused {
+                reason,
+                cause: None,
+                failed_credential: None,
+                limit: None,
+                detail: detail.into(),
+            },
             notice: None,
             stream_retry_millis: None,
-            limit: None,
             headers: Vec::new(),
         }
     }
@@ -103,7 +101,7 @@ impl Problem {
     }
 
     pub(crate) fn detail(&self) -> &str {
-        &self.detail
+        &self.refused.detail
     }
 
     /// Whether the same request may succeed later.
@@ -113,7 +111,7 @@ impl Problem {
 
     /// One word: the field or the component that caused the refusal.
     pub(crate) fn reason(&self) -> &'static str {
-        self.reason
+        self.refused.reason
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -121,9 +119,9 @@ impl Problem {
     }
 
     /// The credential is one that was valid before it was revoked.
-    pub(crate) fn revoked(self) -> Self {
-        let failed_credential = Some(CredentialFailure::Revoked);
-        Self { failed_credential, ..self.noticed(StreamNotice::Revoked) }
+    pub(crate) fn revoked(mut self) -> Self {
+        self.refused.failed_credential = Some(CredentialFailure::Revoked);
+        self.noticed(StreamNotice::Revoked)
     }
 
     pub(crate) fn noticed(self, notice: StreamNotice) -> Self {
@@ -141,24 +139,24 @@ impl Problem {
 
     /// Adds the part of the request in which the problem was found.
     pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
-        self.detail = format!("{place}: {}", self.detail);
+        self.refused.detail = format!("{place}: {}", self.refused.detail);
         self
     }
 
     /// Another detail for the client. The log gets the one before.
-    pub(crate) fn with_detail(self, detail: &str) -> Self {
-        let cause = self.detail.clone();
-        Self { detail: detail.to_owned(), ..self.caused_by(cause) }
+    pub(crate) fn with_detail(mut self, detail: &str) -> Self {
+        self.refused.cause = Some(std::mem::replace(&mut self.refused.detail, detail.to_owned()));
+        self
     }
 
     /// The refusal is due to a limit, which an operator may want to raise.
     pub(crate) fn limit(mut self, limit: &'static Limit) -> Self {
-        self.limit = Some(limit);
+        self.refused.limit = Some(limit);
         self
     }
 
     pub(crate) fn caused_by(mut self, cause: impl fmt::Display) -> Self {
-        self.cause = Some(cause.to_string());
+        self.refused.cause = Some(cause.to_string());
         self
     }
 
@@ -282,18 +280,18 @@ impl From<AuthError> for Problem {
         if let AuthError::KeysUnavailable(_) = error {
             return Self::new(error.status(), "issuer", sentence(error)).retry_after(OUTAGE_SECS);
         }
-        let problem = Self::new(error.status(), "credential", sentence(&error))
+        let mut problem = Self::new(error.status(), "credential", sentence(&error))
             .header(header::WWW_AUTHENTICATE, error.www_authenticate());
-        let failure = match &error {
+        problem.refused.failed_credential = Some(match &error {
             AuthError::Missing(_) => CredentialFailure::Missing,
             AuthError::InvalidRequest(_) => CredentialFailure::InvalidRequest,
             AuthError::Expired(_) => CredentialFailure::Expired,
             AuthError::InsufficientScope(_) => CredentialFailure::InsufficientScope,
             _ => CredentialFailure::InvalidToken,
-        };
+        });
+        problem.notice = matches!(error, AuthError::Expired(_)).then_some(StreamNotice::Expired);
         // The sentence names no secret.
-        let notice = matches!(error, AuthError::Expired(_)).then_some(StreamNotice::Expired);
-        Self { failed_credential: Some(failure), notice, ..problem.caused_by(error) }
+        problem.caused_by(error)
     }
 }
 
@@ -368,26 +366,13 @@ struct Document<'a> {
     detail: &'a str,
 }
 
-impl Problem {
-    /// What the log needs to know of it, where another response is sent in its place.
-    pub(crate) fn refused(&self) -> Refused {
-        Refused {
-            reason: self.reason,
-            cause: self.cause.clone(),
-            failed_credential: self.failed_credential,
-            limit: self.limit,
-            detail: self.detail.clone(),
-        }
-    }
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = match self.stream_retry_millis {
             Some(retry_millis) => self.stream(retry_millis),
             None => self.document(),
         };
-        response.extensions_mut().insert(self.refused());
+        response.extensions_mut().insert(self.refused);
         response
     }
 }
@@ -398,7 +383,7 @@ impl Problem {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            detail: &self.detail,
+            detail: &self.refused.detail,
         };
         let mut json = serde_json::to_string(&document).expect("a struct of strings is always JSON");
         json.push('\n');
@@ -433,7 +418,7 @@ mod tests {
             false,
         );
         assert_eq!(problem.status, StatusCode::INSUFFICIENT_STORAGE);
-        assert!(!problem.detail.contains("/var"), "{problem:?}");
+        assert!(!problem.detail().contains("/var"), "{problem:?}");
         let response = problem.into_response();
         let refused = response.extensions().get::<Refused>().expect("a refusal");
         assert_eq!(refused.cause.as_deref(), Some("the log is full: /var/lib/tidings: no space left"));
