@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{StatusCode, request::Parts};
+use http::request::Parts;
 use tidings::{Event, Grants, Hub, Matcher, Topic};
 use tidings_auth::{
     Access, AuthError, Authenticator, CredentialPlace, CredentialPlaces, MintTicketError, MintedTicket,
@@ -152,13 +152,11 @@ impl Authorizer {
             (_, true) => Ok(()),
             (Subject::Anonymous, false) => Err(Problem::from(credential_missing())
                 .within("This needs a key with `admin = true`, or an address of `--admin-listen`")),
-            (Subject::Everybody, false) => Err(Problem::new(
-                StatusCode::FORBIDDEN,
+            (Subject::Everybody, false) => Err(Problem::forbidden(
                 "admin",
                 "This hub has no keys, so operators need an address of their own: start it with `--admin-listen 127.0.0.1:9090`.",
             )),
-            _ => Err(Problem::new(
-                StatusCode::FORBIDDEN,
+            _ => Err(Problem::forbidden(
                 "admin",
                 "This credential may not operate the hub: use a key with `admin = true`, or an address of `--admin-listen`.",
             )),

@@ -35,22 +35,20 @@ pub(crate) async fn readyz(State(app): State<App>, request: Request) -> Result<&
 }
 
 async fn check(app: &App) -> Result<(), Problem> {
-    let refuse = |what, why| Problem::new(StatusCode::SERVICE_UNAVAILABLE, what, why);
     if app.settings.leaving.has_begun() {
         let why = "The process was asked to stop: it still serves, and clients should go to another one.";
-        return Err(refuse("leaving", why.to_owned()));
+        return Err(Problem::unavailable("leaving", why));
     }
-    app.hub.health().await.map_err(|error| refuse("health", sentence(error)))?;
+    app.hub.health().await.map_err(|error| Problem::unavailable("health", sentence(error)))?;
     if !app.revocations.are_known() {
-        return Err(refuse(
-            "revocations",
-            "The hub does not know yet what the other hubs have revoked.".to_owned(),
-        ));
+        let why = "The hub does not know yet what the other hubs have revoked.";
+        return Err(Problem::unavailable("revocations", why));
     }
     for component in &app.settings.components {
         if let Some(trouble) = component.trouble() {
             let (kind, name) = (component.kind(), component.name());
-            return Err(refuse(kind, format!("The {kind} {name} is not healthy: {trouble}.")));
+            let why = format!("The {kind} {name} is not healthy: {trouble}.");
+            return Err(Problem::unavailable(kind, why));
         }
     }
     Ok(())

@@ -109,8 +109,7 @@ impl Origins {
             Standing::Refused | Standing::Allowed { .. } => {
                 Err(refusal(&initiator, "write here with a cookie"))
             }
-            Standing::Same | Standing::Absent => Err(Problem::new(
-                StatusCode::FORBIDDEN,
+            Standing::Same | Standing::Absent => Err(Problem::forbidden(
                 "origin",
                 "A request with a credential in a cookie needs the header `Origin` or `Referer` of an allowed page: programs send the \
                  credential in `Authorization: Bearer …`.",
@@ -200,7 +199,7 @@ fn refusal(initiator: &Initiator<'_>, action: &str) -> Problem {
         }
         _ => format!("A web page of unknown origin may not {action}. {FROM_FILE}"),
     };
-    Problem::new(StatusCode::FORBIDDEN, "origin", detail)
+    Problem::forbidden("origin", detail)
 }
 
 /// The header names that a preflight asks for, after those that are always allowed. An allowed
@@ -329,8 +328,7 @@ pub(crate) fn check_no_proxy(headers: &HeaderMap) -> Result<(), Problem> {
         matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded-")
     };
     let Some(name) = headers.keys().find(is_of_a_proxy) else { return Ok(()) };
-    Err(Problem::new(
-        StatusCode::FORBIDDEN,
+    Err(Problem::forbidden(
         "proxy",
         format!(
             "This request passed through a proxy (it has the header {}), and the hub has no keys: every client of the proxy could \

@@ -87,6 +87,14 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, reason, detail)
     }
 
+    pub(crate) fn forbidden(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, reason, detail)
+    }
+
+    pub(crate) fn unavailable(reason: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, reason, detail)
+    }
+
     pub(crate) fn too_large(reason: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, reason, detail)
     }
@@ -170,7 +178,6 @@ impl Problem {
     /// Why nothing was published, or why the outcome is unknown. A retry must not publish twice:
     /// where the outcome is unknown, a safe retry needs an idempotency key.
     pub(crate) fn of_publication(error: Error, has_key: bool) -> Self {
-        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
         match error {
             Error::Invalid(invalid) => Self::of_event(&invalid),
             Error::EphemeralWithKey => Self::bad_request(
@@ -178,74 +185,51 @@ impl Problem {
                 "Ephemeral events cannot be published under an `Idempotency-Key`: they are not stored, so a repeat would \
                  not be recognised. Leave the header out.",
             ),
-            Error::Overloaded => Self::new(
-                unavailable,
+            Error::Overloaded => Self::unavailable(
                 "overload",
                 "Nothing was published: too many events are being published at once. Try again in a moment.",
             )
             .retry_after(MOMENT_SECS),
-            Error::Full(cause) => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "storage",
-                "Nothing was published: the hub has no storage left for further events.",
-            )
-            .caused_by(cause),
-            Error::OutcomeUnknown(cause) if has_key => Self::new(
-                unavailable,
+            Error::OutcomeUnknown(cause) if has_key => Self::unavailable(
                 "outcome",
                 "This may or may not have been published. Repeat the request with the same `Idempotency-Key`: it is published at most once.",
             )
             .caused_by(cause)
             .retry_after(MOMENT_SECS),
-            Error::OutcomeUnknown(cause) => Self::new(
-                unavailable,
+            Error::OutcomeUnknown(cause) => Self::unavailable(
                 "outcome",
                 "This may or may not have been published, and repeating the request may publish it twice. A request with the \
                      header `Idempotency-Key` can be repeated safely.",
             )
             .caused_by(cause),
-            Error::Displaced(what) => {
-                Self::new(unavailable, "log", format!("Nothing was published: {what}."))
-                    .caused_by(what)
-                    .retry_after(OUTAGE_SECS)
-            }
-            other => Self::new(
-                unavailable,
-                "log",
-                "Nothing was published: the hub cannot reach its log. Try again later.",
-            )
-            .caused_by(cause_of(&other))
-            .retry_after(OUTAGE_SECS),
+            other => Self::of_log(&other, "published", "for further events"),
         }
     }
 
     /// Why nothing was deleted, or why the outcome is unknown. Deletion is idempotent.
     pub(crate) fn of_deletion(error: Error) -> Self {
-        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        let Error::OutcomeUnknown(cause) = error else {
+            return Self::of_log(&error, "deleted", "to record the deletion");
+        };
+        let detail = "This may or may not have been deleted. Repeat the request to be sure.";
+        Self::unavailable("outcome", detail).caused_by(cause).retry_after(MOMENT_SECS)
+    }
+
+    /// Why the log has not `done` anything. `purpose`: what storage would be needed for.
+    fn of_log(error: &Error, done: &str, purpose: &str) -> Self {
+        let unavailable = |why: &dyn fmt::Display, cause: &dyn fmt::Display| {
+            let detail = format!("Nothing was {done}: {why}.");
+            Self::unavailable("log", detail).caused_by(cause).retry_after(OUTAGE_SECS)
+        };
+        let unreachable = &"the hub cannot reach its log. Try again later";
         match error {
-            Error::Full(cause) => Self::new(
-                StatusCode::INSUFFICIENT_STORAGE,
-                "storage",
-                "Nothing was deleted: the hub has no storage left to record the deletion.",
-            )
-            .caused_by(cause),
-            Error::OutcomeUnknown(cause) => Self::new(
-                unavailable,
-                "outcome",
-                "This may or may not have been deleted. Repeat the request to be sure.",
-            )
-            .caused_by(cause)
-            .retry_after(MOMENT_SECS),
-            Error::Displaced(what) => Self::new(unavailable, "log", format!("Nothing was deleted: {what}."))
-                .caused_by(what)
-                .retry_after(OUTAGE_SECS),
-            other => Self::new(
-                unavailable,
-                "log",
-                "Nothing was deleted: the hub cannot reach its log. Try again later.",
-            )
-            .caused_by(cause_of(&other))
-            .retry_after(OUTAGE_SECS),
+            Error::Full(cause) => {
+                let detail = format!("Nothing was {done}: the hub has no storage left {purpose}.");
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "storage", detail).caused_by(cause)
+            }
+            Error::Displaced(what) => unavailable(what, what),
+            Error::Unavailable(cause) => unavailable(unreachable, cause),
+            other => unavailable(unreachable, other),
         }
     }
 
@@ -342,17 +326,9 @@ impl From<Error> for Problem {
     }
 }
 
-/// What is logged of an error of the hub: what its store reported, if that is the cause.
-fn cause_of(error: &Error) -> &dyn fmt::Display {
-    match error {
-        Error::Unavailable(cause) => cause,
-        other => other,
-    }
-}
-
 impl From<Unavailable> for Problem {
     fn from(error: Unavailable) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "log", "The hub cannot reach its log. Try again later.")
+        Self::unavailable("log", "The hub cannot reach its log. Try again later.")
             .caused_by(error)
             .retry_after(OUTAGE_SECS)
     }

@@ -74,7 +74,7 @@ fn refuse_presence_topics(app: &App, events: &[Event]) -> Result<(), Problem> {
         "The hub itself reports presence on the topic {} (`presence_events`): publish on another one.",
         excerpt(topic.as_str())
     );
-    Err(Problem::new(StatusCode::FORBIDDEN, "presence", detail))
+    Err(Problem::forbidden("presence", detail))
 }
 
 /// Checks an event as the hub's validator does.

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, Method, StatusCode, header, request::Parts};
+use http::{HeaderName, Method, header, request::Parts};
 use tidings_net::Spread;
 
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) fn check_capacity(app: &App, parts: &Parts) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "The hub has as many connections as it can hold. Try again later.";
-    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "connections", detail);
+    let problem = Problem::unavailable("connections", detail);
     Err(shed(app, parts, problem.retry_after(retry_after_secs(app))))
 }
 

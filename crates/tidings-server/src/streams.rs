@@ -241,8 +241,7 @@ pub(crate) async fn matchers(
                 return Problem::of_matcher(&invalid);
             }
             let detail = "Too many new patterns are waiting to be compiled. Try again later.";
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "patterns", detail);
-            let problem = problem.limit(&Limit::Fixed("new patterns"));
+            let problem = Problem::unavailable("patterns", detail).limit(&Limit::Fixed("new patterns"));
             reject(app, parts, problem.retry_after(retry_after_secs(app)))
         })?);
     }
@@ -282,21 +281,17 @@ fn too_many_patterns(app: &App, full: PatternsFull) -> Problem {
              later, or use a pattern that begins with more text, such as `/users/:id`.",
         ),
     };
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, limit.name(), detail)
-        .limit(limit)
-        .retry_after(retry_after_secs(app))
+    Problem::unavailable(limit.name(), detail).limit(limit).retry_after(retry_after_secs(app))
 }
 
 /// The refusal of a stream whose credential was revoked, or may have been.
 fn withheld_stream(app: &App, issued: Issued, withheld: Withheld) -> Problem {
     match issued {
         Issued::At(_) => withheld.into(),
-        Issued::After(_) => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "revoked",
-            "The stream was revoked while it was being opened. Try again.",
-        )
-        .retry_after(retry_after_secs(app)),
+        Issued::After(_) => {
+            Problem::unavailable("revoked", "The stream was revoked while it was being opened. Try again.")
+                .retry_after(retry_after_secs(app))
+        }
     }
 }
 

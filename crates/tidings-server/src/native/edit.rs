@@ -90,14 +90,12 @@ fn proof(app: &App, parts: &Parts, secret: Option<String>) -> Result<EditProof, 
     match (app.authorizer.proof(parts), secret) {
         (Some(proof), None) => Ok(EditProof(proof)),
         (None, Some(secret)) => Ok(EditProof(proof_of_secret(&secret))),
-        (Some(_), Some(_)) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
+        (Some(_), Some(_)) => Err(Problem::forbidden(
             "secret",
             "The request has a credential and a `secret`: a stream that was opened with a credential has no secret, and one that was \
              opened without one is changed without one.",
         )),
-        (None, None) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
+        (None, None) => Err(Problem::forbidden(
             "secret",
             "The request proves nothing: send the credential that the stream was opened with, or, if it was opened without one, the \
              `secret` of its `hello` notice.",
@@ -113,8 +111,7 @@ fn refusal(error: &EditError) -> Problem {
             "No open stream that can be changed has this name: the path is `/connections/` and the `connection` of the `hello` notice \
              (`hello=true`), which finite reads and streams that an application decides about do not offer. Open another stream.",
         ),
-        EditError::Denied => Problem::new(
-            StatusCode::FORBIDDEN,
+        EditError::Denied => Problem::forbidden(
             "connection",
             "The stream was opened with another credential: send the one that it was opened with, or, if it was opened without one, the \
              `secret` of its `hello` notice.",
@@ -139,20 +136,17 @@ fn refusal(error: &EditError) -> Problem {
             "The topics of this stream are changed too often: one request can add and remove many. Try again in a second.",
         )
         .retry_after(1),
-        EditError::NotRead => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+        EditError::NotRead => Problem::unavailable(
             "connection",
             "Nothing was changed, because the client does not read the stream. Try again.",
         )
         .retry_after(1),
-        EditError::Overloaded => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+        EditError::Overloaded => Problem::unavailable(
             "connection",
             "Nothing was changed: too many requests wait for the other hubs of the cluster. Try again.",
         )
         .retry_after(1),
-        _ => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
+        _ => Problem::unavailable(
             "connection",
             "Another hub of the cluster does not answer, so it is unknown whether the stream was changed. Repeat the request.",
         )

@@ -106,8 +106,7 @@ impl From<Withheld> for Problem {
         match withheld {
             Withheld::Revoked => Self::from(AuthError::InvalidToken("the credential was revoked".to_owned()))
                 .revoked(),
-            Withheld::Unknown => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
+            Withheld::Unknown => Self::unavailable(
                 "revocations",
                 "The hub has just started and does not know yet which credentials were revoked. Try again later.",
             )
@@ -136,8 +135,7 @@ impl From<NotRevoked> for Problem {
                 "Nothing was revoked: the hub cannot write its revocations to its store.",
             )
             .caused_by(error),
-            NotRevoked::Cluster(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
+            NotRevoked::Cluster(_) => Self::unavailable(
                 "revocations",
                 "This may or may not have been revoked at other hubs: the state that they share cannot be reached. Repeat the request.",
             )
