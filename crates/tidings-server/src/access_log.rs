@@ -5,8 +5,8 @@
 //! held with the response, by the hub or a connection, and is logged when it is dropped, so nothing
 //! of it is kept without the log.
 //!
-//! What is not logged: paths and queries, since topics, tickets and tokens are in them ([`Route`] is
-//! a template), and headers, except for two that name a request and are checked ([`ids`]).
+//! What is not logged: paths and queries, since topics, tickets and tokens are in them (the
+//! route is a template), and headers, except for two that name a request and are checked ([`ids`]).
 
 mod ids;
 
@@ -27,7 +27,7 @@ use tidings::CloseReason;
 
 use self::ids::{REQUEST_ID, RequestId, TraceId};
 use crate::{
-    Client, ClientAddress, app::App, http1::Refusal, open_stream::StreamHandle, relayed::Tunnel, route::Route,
+    Client, ClientAddress, app::App, http1::Refusal, open_stream::StreamHandle, relayed::Tunnel, route::route,
 };
 
 /// In the extensions of a request whose connection comes from a trusted proxy.
@@ -51,7 +51,8 @@ pub(crate) struct Record {
 #[derive(Debug)]
 pub(crate) struct Requested {
     begin: Instant,
-    route: Route,
+    /// The template of its path.
+    route: &'static str,
     method: Method,
     client: Option<ClientAddress>,
     request_id: RequestId,
@@ -72,7 +73,7 @@ macro_rules! info {
         tracing::info!(
             target: "tidings::access",
             method = $record.request.method.as_str(),
-            route = $record.request.route.name(),
+            route = $record.request.route,
             status = $record.status.as_u16(),
             client = $record.request.client.map(tracing::field::display),
             request_id = $record.request.request_id.as_str(),
@@ -91,7 +92,7 @@ impl Requested {
         let request_id = RequestId::of(&parts.headers, is_trusted);
         let requested = Self {
             begin: Instant::now(),
-            route: Route::of(app, &parts),
+            route: route(app, &parts),
             method: parts.method.clone(),
             client: parts.extensions.get::<Client>().map(|client| client.address),
             trace_id: TraceId::of(&parts.headers),
