@@ -64,7 +64,7 @@ impl App {
             ),
             slots: Slots::new(settings.slot_limits()),
             bodies: BodyBudget::new(settings.bodies_bytes_max),
-            responses: BodyBudget::new(settings.responses_bytes_max),
+            responses: BodyBudget::of_responses(settings.responses_bytes_max),
             counts: Arc::default(),
             refusals: RefusalLog::default(),
             settings,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use http::header;
 use hyper::body::Incoming;
 
@@ -46,20 +47,16 @@ pub(super) async fn read(
         return granted.map(Answer::Subscribe).map_err(Failure::Malformed);
     }
     let secs = time.as_secs().max(1);
-    let body =
-        app.responses.read_for_another(body, Some(client), BODY_BYTES_MAX, secs).await.map_err(|error| {
-            match error {
-                BodyError::TooLarge => {
-                    Failure::Malformed(format!("its response has more than {BODY_BYTES_MAX} bytes"))
-                }
-                BodyError::TimedOut => Failure::TimedOut,
-                BodyError::NoMemory | BodyError::NoMemoryForAddress => Failure::NoMemory,
-                BodyError::Broken => {
-                    Failure::Broken("its response is broken: its body ends early".to_owned())
-                }
-            }
-        })?;
-    let mut passed_on = Response::new(Body::from(body));
+    let body = app.responses.read(body, Some(client), BODY_BYTES_MAX, secs).await;
+    let body = body.map_err(|error| match error {
+        BodyError::TooLarge => {
+            Failure::Malformed(format!("its response has more than {BODY_BYTES_MAX} bytes"))
+        }
+        BodyError::TimedOut => Failure::TimedOut,
+        BodyError::NoMemory | BodyError::NoMemoryForAddress => Failure::NoMemory,
+        BodyError::Broken => Failure::Broken("its response is broken: its body ends early".to_owned()),
+    })?;
+    let mut passed_on = Response::new(Body::from(Bytes::from_owner(body)));
     *passed_on.status_mut() = parts.status;
     *passed_on.headers_mut() = for_client(&parts.headers);
     let headers = passed_on.headers_mut();

@@ -70,9 +70,10 @@ where
 #[derive(Clone, Debug)]
 pub(crate) struct BodyBudget(Arc<Memory>);
 
-#[derive(Debug)]
+#[derive(Default, Debug)]
 struct Memory {
     bytes_max: usize,
+    is_for_responses: bool,
     taken: AtomicUsize,
     /// What each address has taken; only those that have something are in it.
     by_address: Mutex<HashMap<Neighbourhood, usize>>,
@@ -101,37 +102,13 @@ impl AsRef<[u8]> for ReadBody {
 
 impl BodyBudget {
     pub(crate) fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Memory { bytes_max, taken: AtomicUsize::new(0), by_address: Mutex::default() }))
+        Self(Arc::new(Memory { bytes_max, ..Memory::default() }))
     }
 
-    /// The same as [`read_body`], within this budget and within the part of it that the client's
-    /// address may take, if the body comes from a client.
-    pub(crate) async fn read<B>(
-        &self,
-        body: B,
-        client: Option<ClientAddress>,
-        limit_bytes: usize,
-        body_secs: u64,
-    ) -> Result<ReadBody, BodyError>
-    where
-        B: Body<Data = Bytes>,
-    {
-        self.read_counted(body, client, limit_bytes, body_secs, false).await
-    }
-
-    /// The same for a body that somebody else reads as slowly as they like: it costs its share also
-    /// if it is here at once, until the bytes are dropped.
-    pub(crate) async fn read_for_another<B>(
-        &self,
-        body: B,
-        client: Option<ClientAddress>,
-        limit_bytes: usize,
-        body_secs: u64,
-    ) -> Result<Bytes, BodyError>
-    where
-        B: Body<Data = Bytes>,
-    {
-        self.read_counted(body, client, limit_bytes, body_secs, true).await.map(Bytes::from_owner)
+    /// One of responses that clients read as slowly as they like: each costs its share until it is
+    /// dropped, also if it is here at once.
+    pub(crate) fn of_responses(bytes_max: usize) -> Self {
+        Self(Arc::new(Memory { bytes_max, is_for_responses: true, ..Memory::default() }))
     }
 
     /// What a client reads as slowly as it likes: it costs its share until it is dropped. More than
@@ -152,13 +129,14 @@ impl BodyBudget {
         }
     }
 
-    async fn read_counted<B>(
+    /// The same as [`read_body`], within this budget and within the part of it that the client's
+    /// address may take, if the body comes from a client or is for one.
+    pub(crate) async fn read<B>(
         &self,
         body: B,
         client: Option<ClientAddress>,
         limit_bytes: usize,
         body_secs: u64,
-        is_counted: bool,
     ) -> Result<ReadBody, BodyError>
     where
         B: Body<Data = Bytes>,
@@ -176,7 +154,7 @@ impl BodyBudget {
             bytes_max: limit_bytes,
             bytes_expected_max: declared.min(limit_bytes),
             share: self.share(client, limit_bytes),
-            is_counted,
+            is_counted: self.0.is_for_responses,
         };
         let mut body = pin!(body);
         // Nearly every body is here already, and needs neither a clock nor a share.
@@ -406,14 +384,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_for_another_costs_its_share_until_its_bytes_are_dropped() {
-        let budget = BodyBudget::new(1_000);
-        let read = |bytes| budget.read_for_another(Full::from(vec![b'x'; bytes]), None, 1_000, 30);
-        let first = read(600).await.expect("a body");
+        let budget = BodyBudget::of_responses(1_000);
+        let read = |bytes| budget.read(Full::from(vec![b'x'; bytes]), None, 1_000, 30);
+        let first = Bytes::from_owner(read(600).await.expect("a body"));
         let part = first.slice(..1);
-        assert_eq!(read(600).await, Err(BodyError::NoMemory));
+        assert_eq!(read(600).await.map(|_| ()), Err(BodyError::NoMemory));
         assert_eq!(read(400).await.map(|body| body.len()), Ok(400));
         drop(first);
-        assert_eq!(read(600).await, Err(BodyError::NoMemory));
+        assert_eq!(read(600).await.map(|_| ()), Err(BodyError::NoMemory));
         drop(part);
         assert_eq!(read(1_000).await.map(|body| body.len()), Ok(1_000));
     }
