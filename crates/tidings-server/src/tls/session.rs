@@ -47,6 +47,8 @@ pub(super) struct Session {
     /// Decrypted and not yet read, from `read` on.
     opened: Vec<u8>,
     read: usize,
+    /// How many bytes may still arrive.
+    input_left: u64,
     has_begun: bool,
     input_ended: bool,
     /// Nothing more is encrypted: the end was reported, or an error.
@@ -68,10 +70,17 @@ impl Session {
             unsent: Unsent::default(),
             opened: Vec::new(),
             read: 0,
+            input_left: u64::MAX,
             has_begun: false,
             input_ended: false,
             has_ended: false,
         }
+    }
+
+    /// From now on, more encrypted bytes than these are an error.
+    #[cfg(target_os = "linux")]
+    pub(super) fn limit_input(&mut self, bytes_max: u64) {
+        self.input_left = bytes_max;
     }
 
     /// Bytes of the client have arrived.
@@ -230,6 +239,8 @@ impl Session {
                     self.input_ended = true;
                     return Ok(());
                 }
+                let too_much = || io::Error::new(io::ErrorKind::InvalidData, "a subscriber sends too much");
+                self.input_left = self.input_left.checked_sub(count as u64).ok_or_else(too_much)?;
                 self.accept(&mut arrived[..count])
             });
             if let Err(error) = accepted {

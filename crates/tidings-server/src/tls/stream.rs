@@ -118,8 +118,10 @@ impl Transport for Stream {
     fn into_socket(self) -> io::Result<HubSocket> {
         let stream = self.socket.into_std()?;
         #[cfg(target_os = "linux")]
-        let encryption =
-            self.session.map(|session| Box::new(in_shard::SubscriberSession::new(*session)) as _);
+        let encryption = self.session.map(|mut session| {
+            session.limit_input(in_shard::INPUT_BYTES_MAX);
+            session as _
+        });
         Ok(HubSocket {
             stream,
             #[cfg(target_os = "linux")]
@@ -176,13 +178,11 @@ fn pending_if_full<T>(result: io::Result<T>) -> Poll<io::Result<T>> {
     }
 }
 
-/// The session of a subscriber in a shard, which has the socket.
+/// The session of a subscriber in a shard, which has the socket. The methods that it calls are those of
+/// [`Session`] itself, not these.
 #[cfg(target_os = "linux")]
 mod in_shard {
-    use std::{
-        io::{self, Read, Write},
-        net::TcpStream,
-    };
+    use std::{io, net::TcpStream};
 
     use tidings::Encryption;
 
@@ -190,67 +190,29 @@ mod in_shard {
 
     /// Encrypted bytes that a subscriber may send: alerts, new keys, and what little data it sends
     /// unasked. More of them end the connection.
-    const INPUT_BYTES_MAX: usize = 64 * 1024;
+    pub(super) const INPUT_BYTES_MAX: u64 = 64 * 1024;
 
-    pub(super) struct SubscriberSession {
-        session: Session,
-        input_bytes: usize,
-    }
-
-    impl SubscriberSession {
-        pub(super) fn new(session: Session) -> Self {
-            Self { session, input_bytes: 0 }
-        }
-    }
-
-    impl Encryption for SubscriberSession {
+    impl Encryption for Session {
         fn write(&mut self, mut socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-            self.session.write(&mut socket, bytes)
+            Session::write(self, &mut socket, bytes)
         }
 
         fn flush(&mut self, mut socket: &TcpStream) -> io::Result<()> {
-            self.session.flush(&mut socket)
+            Session::flush(self, &mut socket)
         }
 
         fn unsent_bytes(&self) -> usize {
-            self.session.unsent_bytes()
+            Session::unsent_bytes(self)
         }
 
-        fn read(&mut self, socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
-            self.session.read(&mut Counted { socket, input_bytes: &mut self.input_bytes }, into)
+        fn read(&mut self, mut socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+            Session::read(self, &mut socket, into)
         }
 
         fn end(&mut self, mut socket: &TcpStream) {
-            self.session.end();
+            Session::end(self);
             // A socket that is full now loses the alert; the last chunk says the same.
-            let _ = self.session.flush(&mut socket);
-        }
-    }
-
-    /// A socket from which little is read.
-    struct Counted<'a> {
-        socket: &'a TcpStream,
-        input_bytes: &'a mut usize,
-    }
-
-    impl Read for Counted<'_> {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let count = self.socket.read(into)?;
-            *self.input_bytes += count;
-            if *self.input_bytes > INPUT_BYTES_MAX {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a subscriber sends too much"));
-            }
-            Ok(count)
-        }
-    }
-
-    impl Write for Counted<'_> {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.socket.write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+            let _ = Session::flush(self, &mut socket);
         }
     }
 }
