@@ -32,64 +32,32 @@ pub struct CertificateFiles {
 #[non_exhaustive]
 pub enum CertificateError {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error("cannot read {}: {}", .0.display(), .1)]
+    Unreadable(PathBuf, #[source] io::Error),
     /// The file is larger than a certificate or a key can be.
-    #[error("{} is too large to be a certificate or a key", path.display())]
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{} is too large to be a certificate or a key", .0.display())]
+    TooLarge(PathBuf),
     /// The file has no certificate.
-    #[error("{} contains no certificate in PEM (-----BEGIN CERTIFICATE-----)", path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file has a certificate that is damaged, or not one of a server.
-    #[error("{} contains a certificate that cannot be read: {reason}", path.display())]
-    BadCertificate {
-        /// The file.
-        path: PathBuf,
-        /// What the parser reports.
-        reason: String,
-    },
+    #[error("{} contains no certificate in PEM (-----BEGIN CERTIFICATE-----)", .0.display())]
+    NoCertificate(PathBuf),
+    /// The file has a certificate that is damaged, or not one of a server, as the parser reports.
+    #[error("{} contains a certificate that cannot be read: {}", .0.display(), .1)]
+    BadCertificate(PathBuf, String),
     /// The file has no private key.
-    #[error("{} contains no private key in PEM (-----BEGIN PRIVATE KEY-----)", path.display())]
-    NoKey {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{} contains no private key in PEM (-----BEGIN PRIVATE KEY-----)", .0.display())]
+    NoKey(PathBuf),
     /// The key needs a passphrase.
     #[error(
         "the key in {} is encrypted: store it without a passphrase, readable by the hub alone (openssl pkey -in FILE -out FILE)",
-        path.display()
+        .0.display()
     )]
-    EncryptedKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The key is damaged, or of a kind that TLS does not use.
-    #[error("{} contains a private key that cannot be used: {reason}", path.display())]
-    BadKey {
-        /// The file.
-        path: PathBuf,
-        /// What the parser reports.
-        reason: String,
-    },
-    /// Key and certificate do not belong together.
-    #[error("the key in {} is not that of the certificate in {}", key.display(), certificate.display())]
-    Mismatch {
-        /// The file of the certificate.
-        certificate: PathBuf,
-        /// The file of the key.
-        key: PathBuf,
-    },
+    EncryptedKey(PathBuf),
+    /// The key is damaged, or of a kind that TLS does not use, as the parser reports.
+    #[error("{} contains a private key that cannot be used: {}", .0.display(), .1)]
+    BadKey(PathBuf, String),
+    /// The key and the certificate in these files do not belong together.
+    #[error("the key in {} is not that of the certificate in {}", .0.key.display(), .0.certificate.display())]
+    Mismatch(CertificateFiles),
 }
 
 /// Certificates with their keys. The first one is that of clients which name no host, or a host that
@@ -149,12 +117,12 @@ impl std::fmt::Debug for Certificates {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, CertificateError> {
-    let unreadable = |source| CertificateError::Unreadable { path: path.to_owned(), source };
+    let unreadable = |source| CertificateError::Unreadable(path.to_owned(), source);
     let file = fs::File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(CertificateError::TooLarge { path: path.to_owned() });
+        return Err(CertificateError::TooLarge(path.to_owned()));
     }
     Ok(bytes)
 }
@@ -165,16 +133,12 @@ fn certified(
     [certificate, key]: &[Vec<u8>; 2],
 ) -> Result<(CertifiedKey, Vec<String>), CertificateError> {
     let path = || files.certificate.clone();
-    let bad_certificate = |error: &dyn std::fmt::Display| CertificateError::BadCertificate {
-        path: path(),
-        reason: error.to_string(),
-    };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
         .collect::<Result<_, _>>()
-        .map_err(|error| bad_certificate(&error))?;
-    let first = chain.first().ok_or_else(|| CertificateError::NoCertificate { path: path() })?;
+        .map_err(|error| CertificateError::BadCertificate(path(), error.to_string()))?;
+    let first = chain.first().ok_or_else(|| CertificateError::NoCertificate(path()))?;
     let names: Vec<_> = EndEntityCert::try_from(first)
-        .map_err(|error| bad_certificate(&error))?
+        .map_err(|error| CertificateError::BadCertificate(path(), error.to_string()))?
         .valid_dns_names()
         .map(str::to_ascii_lowercase)
         .collect();
@@ -182,18 +146,15 @@ fn certified(
     let path = || files.key.clone();
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
         rustls::pki_types::pem::Error::NoItemsFound if is_encrypted(key) => {
-            CertificateError::EncryptedKey { path: path() }
+            CertificateError::EncryptedKey(path())
         }
-        rustls::pki_types::pem::Error::NoItemsFound => CertificateError::NoKey { path: path() },
-        error => CertificateError::BadKey { path: path(), reason: error.to_string() },
+        rustls::pki_types::pem::Error::NoItemsFound => CertificateError::NoKey(path()),
+        error => CertificateError::BadKey(path(), error.to_string()),
     })?;
-    let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
-    match certified {
+    match CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider()) {
         Ok(certified) => Ok((certified, names)),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(CertificateError::Mismatch { certificate: files.certificate.clone(), key: files.key.clone() })
-        }
-        Err(error) => Err(CertificateError::BadKey { path: path(), reason: error.to_string() }),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(CertificateError::Mismatch(files.clone())),
+        Err(error) => Err(CertificateError::BadKey(path(), error.to_string())),
     }
 }
 

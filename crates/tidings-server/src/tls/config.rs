@@ -67,23 +67,22 @@ impl Tls {
     /// Connections that begin from now on get these certificates. Whether they differ from the
     /// previous ones; if they do, sessions that began with those are not resumed.
     pub fn replace(&self, certificates: Certificates) -> bool {
-        let mut current = self.write();
-        if current.choice.configured == certificates {
-            return false;
-        }
-        current.choice.configured = certificates;
-        current.config = Arc::new(server_config(&current.choice, self.0.http2));
-        true
+        self.exchange(|choice| &mut choice.configured, certificates)
     }
 
     /// The same for certificates that an authority has issued to this hub: clients get them for hosts
     /// that no other certificate is for.
     pub fn replace_obtained(&self, certificates: Certificates) -> bool {
+        self.exchange(|choice| &mut choice.obtained, certificates)
+    }
+
+    fn exchange(&self, part: fn(&mut Choice) -> &mut Certificates, certificates: Certificates) -> bool {
         let mut current = self.write();
-        if current.choice.obtained == certificates {
+        let before = part(&mut current.choice);
+        if *before == certificates {
             return false;
         }
-        current.choice.obtained = certificates;
+        *before = certificates;
         current.config = Arc::new(server_config(&current.choice, self.0.http2));
         true
     }
