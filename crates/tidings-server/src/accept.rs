@@ -35,16 +35,10 @@ pub(crate) fn wanted_form(headers: &HeaderMap) -> Form {
     best.0
 }
 
-/// Whether a client names `text/event-stream`, as every EventSource does.
-pub(crate) fn names_stream(headers: &HeaderMap) -> bool {
-    preference(headers, "text/event-stream", None)
-        .is_some_and(|preference| preference.specificity == EXACT && preference.quality > 0.0)
-}
-
-/// Whether a client names `application/ld+json`.
-pub(crate) fn accepts_json_ld(headers: &HeaderMap) -> bool {
-    preference(headers, "application/ld+json", None)
-        .is_some_and(|preference| preference.specificity == EXACT && preference.quality > 0.0)
+/// Whether a client names this media type, as every EventSource names `text/event-stream` and every
+/// browser `text/html`.
+pub(crate) fn names(headers: &HeaderMap, media_type: &str) -> bool {
+    ranges(headers).any(|range| range.quality > 0.0 && range.media_type.eq_ignore_ascii_case(media_type))
 }
 
 /// Whether a client accepts an event stream.
@@ -90,11 +84,6 @@ fn preference(headers: &HeaderMap, media_type: &str, version: Option<&str>) -> O
         fits.then_some(Preference { specificity, quality: range.quality })
     });
     fitting.max_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal))
-}
-
-/// Whether a client names `text/html`, as browsers do.
-pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
-    ranges(headers).any(|range| range.quality > 0.0 && range.media_type.eq_ignore_ascii_case("text/html"))
 }
 
 /// Whether a refusal is shown as a page: a browser navigates.

@@ -62,7 +62,7 @@ async fn subscribe(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let access = streams::subscriber(app, &parts)?;
     check_accept(&parts.headers)?;
-    let parameters = query(&parts)?;
+    let parameters = Parameters::of_query(&parts)?;
     stream_of(app, &parts, access, &parameters).await
 }
 
@@ -78,7 +78,7 @@ async fn subscribe_by_form(app: &App, request: Request) -> Result<Response, Prob
     let body = body_bytes(app, &parts, body).await?;
     // Too many matchers are 400, wherever they are.
     let fields = read_fields(&body, StatusCode::BAD_REQUEST)?;
-    let parameters = without_credential(fields)?.and(query(&parts)?);
+    let parameters = without_credential(fields)?.and(Parameters::of_query(&parts)?);
     drop((body, arriving));
     stream_of(app, &parts, access, &parameters).await
 }
@@ -103,10 +103,6 @@ fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
         "accept",
         "The header `Accept` excludes `text/event-stream`, the only format here: name it, or leave the header out.",
     ))
-}
-
-fn query(parts: &Parts) -> Result<Parameters, Problem> {
-    Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())
 }
 
 /// A credential in a form is not read: the client would receive less than it allows, without a word.

@@ -77,7 +77,7 @@ async fn stream_of_query(app: &App, request: Request) -> Result<Response, Proble
     let (parts, _) = request.into_parts();
     let form = wanted_form(&parts.headers);
     let access = access(app, &parts, form)?;
-    let parameters = query(&parts)?;
+    let parameters = Parameters::of_query(&parts)?;
     if form == Form::Page {
         matchers_of_stream(app, &parts, &access, &parameters).await?;
         return Ok(pages::viewer(app, "stream", None));
@@ -107,10 +107,10 @@ pub(crate) async fn topic(State(app): State<App>, request: Request) -> Result<Re
     let access = access(&app, &parts, form)?;
     let topic = topic_of(&parts)?;
     if let Some(present) = presence::asked(&app, &parts, form, &topic) {
-        return presence::presence(&app, &parts, &access, &query(&parts)?, &present);
+        return presence::presence(&app, &parts, &access, &Parameters::of_query(&parts)?, &present);
     }
     let matcher = app.hub.validator().exact(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
-    let parameters = query(&parts)?;
+    let parameters = Parameters::of_query(&parts)?;
     if TOPIC_PARAMETERS.iter().any(|name| parameters.contains(name)) {
         return Err(Problem::bad_request(
             "topic",
@@ -157,10 +157,6 @@ pub(crate) async fn topic_missing() -> Problem {
         "topic",
         "The topic is missing: it is everything after `/topics/`, as in `/topics/chat`.",
     )
-}
-
-fn query(parts: &Parts) -> Result<Parameters, Problem> {
-    Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())
 }
 
 /// Everything after `/topics/`, decoded once.

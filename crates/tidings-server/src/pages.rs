@@ -12,7 +12,7 @@ use axum::{
 };
 use http::{HeaderValue, header};
 
-use crate::{Client, accept::accepts_html, app::App, problem::Refused, streams::vary_accept};
+use crate::{Client, accept::names, app::App, problem::Refused, streams::vary_accept};
 
 const INDEX_HTML: &str = include_str!("pages/index.html");
 const INDEX_TEXT: &str = include_str!("pages/index.txt");
@@ -36,7 +36,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 pub(crate) async fn index(State(app): State<App>, request: Request) -> Response {
     let headers = request.headers();
     let base = base_url(&app, &request);
-    let mut response = if accepts_html(headers) {
+    let mut response = if names(headers, "text/html") {
         let start = if app.authorizer.is_keyless_loopback() { Start::AtOnce } else { Start::OnRequest };
         let topic = r#"<input name="topic" value="chat" aria-label="Topic" required size="8">"#;
         // Where an application decides about streams, it knows no parameters of the hub.

@@ -5,6 +5,8 @@
 //! different requests would name the same topic, and an error would be published instead of
 //! reported.
 
+use http::request::Parts;
+
 use crate::problem::{Problem, excerpt};
 
 /// Names and values in the order in which they were sent.
@@ -37,6 +39,11 @@ impl Parameters {
         decoded.collect::<Result<_, Problem>>().map(Self)
     }
 
+    /// Those of the URL of a request.
+    pub(crate) fn of_query(parts: &Parts) -> Result<Self, Problem> {
+        Self::parse(parts.uri.query().unwrap_or_default().as_bytes())
+    }
+
     /// These and then the others.
     pub(crate) fn and(mut self, others: Self) -> Self {
         self.0.extend(others.0);
@@ -66,6 +73,24 @@ impl Parameters {
                 format!("The parameter `{name}` is given more than once: give it once."),
             )),
         }
+    }
+
+    /// The value of this name, a number from 1 to `max`. `what` is one of these: "a number".
+    pub(crate) fn number(
+        &self,
+        name: &'static str,
+        what: &str,
+        max: usize,
+    ) -> Result<Option<usize>, Problem> {
+        let Some(text) = self.single(name)? else { return Ok(None) };
+        let number = text.parse().ok().filter(|number| (1..=max).contains(number));
+        number.map(Some).ok_or_else(|| {
+            let value = excerpt(text);
+            Problem::bad_request(
+                name,
+                format!("The value {value} of `{name}` is not {what} from 1 to {max}."),
+            )
+        })
     }
 
     /// Refuses every parameter. `instead` completes the sentence: what counts in their place.

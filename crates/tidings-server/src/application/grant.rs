@@ -11,7 +11,7 @@ use crate::{
     access::unix_secs,
     app::App,
     native,
-    problem::{Problem, excerpt},
+    problem::Problem,
     query::Parameters,
     revocation::Issued,
     slots::Slot,
@@ -25,7 +25,7 @@ const TIDINGS_SUBSCRIBE: HeaderName = HeaderName::from_static("tidings-subscribe
 const PARAMETERS: [&str; 8] = ["topic", "pattern", "since", "until", "format", "hello", "expires", "label"];
 
 /// Longest time after which a stream may expire: a year.
-const EXPIRES_SECS_MAX: u64 = 365 * 24 * 60 * 60;
+const EXPIRES_SECS_MAX: usize = 365 * 24 * 60 * 60;
 
 /// Longest label of a stream, in bytes.
 const LABEL_BYTES_MAX: usize = 256;
@@ -116,7 +116,7 @@ async fn stream_request(
     let query = query.iter().map(|(name, value)| (&**name, &**value)).filter(|(name, _)| *name != "since");
     let begin = parameters.iter().filter(|(name, _)| *name == "since");
     let start = Requested::id_or_word(&parts.headers, query.chain(begin))?;
-    let expires_at = expires_secs(parameters)?.map(|secs| unix_secs().saturating_add(secs));
+    let expires_at = expires_secs(parameters)?.map(|secs| unix_secs().saturating_add(secs as u64));
     let access = Access::of_application(
         matchers.iter().cloned().collect(),
         expires_at,
@@ -135,18 +135,8 @@ async fn stream_request(
 }
 
 /// After how many seconds the stream ends, and the application is asked again.
-fn expires_secs(parameters: &Parameters) -> Result<Option<u64>, Problem> {
-    let Some(text) = parameters.single("expires")? else { return Ok(None) };
-    let secs = text.parse().ok().filter(|secs| (1..=EXPIRES_SECS_MAX).contains(secs));
-    secs.map(Some).ok_or_else(|| {
-        Problem::bad_request(
-            "expires",
-            format!(
-                "The value {} of `expires` is not a number of seconds from 1 to {EXPIRES_SECS_MAX}.",
-                excerpt(text)
-            ),
-        )
-    })
+fn expires_secs(parameters: &Parameters) -> Result<Option<usize>, Problem> {
+    parameters.number("expires", "a number of seconds", EXPIRES_SECS_MAX)
 }
 
 /// The name under which the stream can be revoked.

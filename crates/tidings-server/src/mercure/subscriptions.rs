@@ -9,7 +9,6 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    str::FromStr,
     time::Duration,
 };
 
@@ -25,7 +24,7 @@ use tidings_auth::{Access, private_topic};
 use tidings_presence::{ActiveSubscription, SubscriptionIndex, SubscriptionKey};
 
 use crate::{
-    accept::accepts_json_ld,
+    accept::names,
     active_subscriptions::{Collection, Document, OlderCollection, OlderDocument},
     app::App,
     conditional::has_version,
@@ -54,7 +53,8 @@ pub(crate) async fn answer(State(app): State<App>, request: Request) -> Result<R
     let access = app.subscriber(&parts)?;
     let hub = app.hub.validator().hub_url().path();
     let serves_older = app.settings.older_mercure_revision;
-    let prefers_older = serves_older && (access.is_of_older_revision || accepts_json_ld(&parts.headers));
+    let names_json_ld = names(&parts.headers, "application/ld+json");
+    let prefers_older = serves_older && (access.is_of_older_revision || names_json_ld);
     let asked = Subscriptions::parse(hub, parts.uri.path(), serves_older, prefers_older);
     let topic = authorized(&app, &access, parts.uri.path(), asked.as_ref())?;
     let asked =
@@ -163,8 +163,9 @@ impl Listing<'_> {
         asked: &Subscriptions,
         parts: &Parts,
     ) -> Result<(Vec<ActiveSubscription>, bool), Problem> {
-        let parameters = Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
-        let (after, max) = (self.after(&parameters)?, limit(&parameters)?);
+        let parameters = Parameters::of_query(parts)?;
+        let after = self.after(&parameters)?;
+        let max = parameters.number("limit", "a number", LISTED_MAX)?.unwrap_or(LISTED_MAX);
         let after = after.as_ref();
         let mut found = match asked {
             Subscriptions::OfMatcher { syntax, text } => self.index.of_matcher(*syntax, text, after, max + 1),
@@ -214,17 +215,6 @@ impl Listing<'_> {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
         vary_accept(headers);
     }
-}
-
-/// How many subscriptions the request wants at most.
-fn limit(parameters: &Parameters) -> Result<usize, Problem> {
-    let Some(text) = parameters.single("limit")? else { return Ok(LISTED_MAX) };
-    usize::from_str(text).ok().filter(|limit| (1..=LISTED_MAX).contains(limit)).ok_or_else(|| {
-        Problem::bad_request(
-            "limit",
-            format!("The value {} of `limit` is not a number from 1 to {LISTED_MAX}.", excerpt(text)),
-        )
-    })
 }
 
 /// Equal responses have the same one.

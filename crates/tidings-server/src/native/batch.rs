@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidings::{Event, NewEvent};
 
-use super::{json_line, publish::Receipt, query};
+use super::{json_line, publish::Receipt};
 use crate::{
     app::App,
     idempotency::idempotency_key,
     metrics::counts::PublishApi,
     problem::Problem,
     publishing::{self, PublishRequest, body_bytes, check_text, connection_id, counted, utf8, validate},
+    query::Parameters,
 };
 
 /// Publishes the events of all lines, in their order, or none.
@@ -28,7 +29,7 @@ async fn published(app: &App, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.publisher(&parts)?;
     // A parameter for all events, above all `private`, must not be silently ignored.
-    query(&parts)?.refuse_any("each line says everything about its event")?;
+    Parameters::of_query(&parts)?.refuse_any("each line says everything about its event")?;
     check_text(&parts.headers, "curl --data-binary @EVENTS.ndjson URL")?;
     let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(app, &parts, body).await?;

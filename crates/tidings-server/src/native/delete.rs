@@ -9,12 +9,13 @@ use http::StatusCode;
 use serde_json::json;
 use tidings::Deletion;
 
-use super::{query, topic_of};
+use super::topic_of;
 use crate::{
     accept::{Form, wanted_form},
     access::cover_topic,
     app::App,
     problem::{Problem, excerpt},
+    query::Parameters,
 };
 
 /// Deletes the events on the topic whose other topics the credential covers too: like publishing,
@@ -27,7 +28,7 @@ pub(crate) async fn delete(State(app): State<App>, request: Request) -> Result<R
     let topic = topic_of(&parts)?;
     let topic = app.hub.validator().topic(&topic).map_err(|invalid| Problem::of_matcher(&invalid))?;
     // An unknown condition must not be ignored.
-    if let Some((name, _)) = query(&parts)?.iter().next() {
+    if let Some((name, _)) = Parameters::of_query(&parts)?.iter().next() {
         return Err(Problem::bad_request(
             "parameter",
             format!(

@@ -15,10 +15,10 @@ use tidings_auth::{TICKET_PARAMETER, proof_of_secret};
 use super::{
     form_or_json::{self, FormOrJson, OneOrMany},
     json::large_json_line,
-    query,
 };
 use crate::{
-    access::cover_subscription, app::App, problem::Problem, publishing::body_bytes, streams::cursor_header,
+    access::cover_subscription, app::App, problem::Problem, publishing::body_bytes, query::Parameters,
+    streams::cursor_header,
 };
 
 /// Changes the topics of a stream. The response says what it is subscribed to now, and from which
@@ -26,7 +26,7 @@ use crate::{
 pub(crate) async fn edit(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.subscriber(&parts)?;
-    query(&parts)?.refuse_unknown(&[TICKET_PARAMETER], &[])?;
+    Parameters::of_query(&parts)?.refuse_unknown(&[TICKET_PARAMETER], &[])?;
     let body = body_bytes(&app, &parts, body).await?;
     let Wanted { add, remove, secret } = read(&parts.headers, &body)?;
     drop(body);

@@ -13,7 +13,7 @@ use tidings_auth::TICKET_PARAMETER;
 
 use super::{
     form_or_json::{self, FormOrJson, OneOrMany},
-    query, stream_of,
+    stream_of,
 };
 use crate::{
     app::App,
@@ -54,7 +54,7 @@ pub(super) async fn stream_of_body(app: &App, request: Request) -> Result<Respon
     // Every client may send a body here, and take its time: a stream counts from its headers on.
     let arriving = streams::slot(app, &parts)?;
     let body = body_bytes(app, &parts, body).await?;
-    let parameters = query(&parts)?.and(read(&parts.headers, &body)?);
+    let parameters = Parameters::of_query(&parts)?.and(read(&parts.headers, &body)?);
     drop((body, arriving));
     stream_of(app, &parts, access, &parameters).await
 }

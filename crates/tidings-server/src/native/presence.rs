@@ -4,7 +4,7 @@
 //! permission of a new kind: to see who is present on `chat`, a credential has to cover the
 //! subscription to `chat/presence`. One that covers `chat` alone does not, because labels name users.
 
-use std::{str::FromStr, sync::Arc};
+use std::sync::Arc;
 
 use axum::response::Response;
 use http::request::Parts;
@@ -15,10 +15,10 @@ use tidings_presence::{PRESENCE_SUFFIX, PresenceIndex};
 
 use super::json::large_json_line;
 use crate::{
-    accept::{Form, names_stream},
+    accept::{Form, names},
     access::stay_within_ticket,
     app::App,
-    problem::{Problem, excerpt},
+    problem::Problem,
     query::Parameters,
     streams::vary_accept,
 };
@@ -45,7 +45,8 @@ pub(super) struct Asked<'a> {
 pub(super) fn asked<'a>(app: &'a App, parts: &Parts, form: Form, topic: &'a str) -> Option<Asked<'a>> {
     let index = app.settings.presence.as_ref()?;
     let about = topic.strip_suffix(PRESENCE_SUFFIX)?;
-    let is_for_json = form == Form::Json || (form == Form::Stream && !names_stream(&parts.headers));
+    let names_stream = || names(&parts.headers, "text/event-stream");
+    let is_for_json = form == Form::Json || (form == Form::Stream && !names_stream());
     is_for_json.then_some(Asked { index, reporting: topic, topic: about })
 }
 
@@ -85,7 +86,9 @@ pub(super) fn presence(
         return Err(private_topic(&access.subject, &reporting).into());
     }
     parameters.refuse_unknown(&PARAMETERS, &[])?;
-    let page = index.page(topic, parameters.single("after")?, limit(parameters)?);
+    let after = parameters.single("after")?;
+    let labels_max = parameters.number("limit", "a number", LABELS_MAX)?.unwrap_or(LABELS_DEFAULT);
+    let page = index.page(topic, after, labels_max);
     let members = page.labels.iter().map(|(label, subscribers)| Member { label, subscribers: *subscribers });
     let present = Present {
         topic,
@@ -97,15 +100,4 @@ pub(super) fn presence(
     let mut response = large_json_line(app, parts, &present)?;
     vary_accept(response.headers_mut());
     Ok(response)
-}
-
-/// How many labels the request wants.
-fn limit(parameters: &Parameters) -> Result<usize, Problem> {
-    let Some(text) = parameters.single("limit")? else { return Ok(LABELS_DEFAULT) };
-    usize::from_str(text).ok().filter(|limit| (1..=LABELS_MAX).contains(limit)).ok_or_else(|| {
-        Problem::bad_request(
-            "limit",
-            format!("The value {} of `limit` is not a number from 1 to {LABELS_MAX}.", excerpt(text)),
-        )
-    })
 }

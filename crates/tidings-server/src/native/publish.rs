@@ -11,7 +11,7 @@ use http_body::Body;
 use serde::Serialize;
 use tidings::{EventId, NewEvent, Published};
 
-use super::{json_line, query, topic_of};
+use super::{json_line, topic_of};
 use crate::{
     app::App,
     idempotency::idempotency_key,
@@ -20,6 +20,7 @@ use crate::{
     publishing::{
         self, PublishRequest, body_bytes, check_text, connection_id, counted, retry_millis, utf8, validate,
     },
+    query::Parameters,
 };
 
 /// The handler of the router: calls [`publish_one`].
@@ -70,7 +71,7 @@ impl<'a> From<&'a Published> for Receipt<'a> {
 /// The event without its data.
 fn envelope(app: &App, parts: &Parts) -> Result<NewEvent, Problem> {
     let topic = topic_of(parts)?;
-    let parameters = query(parts)?;
+    let parameters = Parameters::of_query(parts)?;
     parameters.refuse_unknown(&["type", "id", "retry", "private", "except", "ephemeral"], &["event"])?;
     let event_type = match (parameters.single("type")?, parameters.single("event")?) {
         (Some(_), Some(_)) => {

@@ -13,7 +13,6 @@ use tidings_auth::{MintTicketError, MintedTicket, NewTicket, TICKET_SECS_DEFAULT
 use super::{
     form_or_json::{self, FormOrJson, OneOrMany},
     json::json_line,
-    query,
 };
 use crate::{
     accept::{Form, wanted_form},
@@ -30,7 +29,7 @@ use crate::{
 pub(crate) async fn make_ticket(State(app): State<App>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     let access = app.publisher(&parts)?;
-    query(&parts)?.refuse_any("the body says what the ticket allows")?;
+    Parameters::of_query(&parts)?.refuse_any("the body says what the ticket allows")?;
     let body = body_bytes(&app, &parts, body).await?;
     let wanted = read(&parts.headers, &body)?;
     let minted = app.authorizer.mint_ticket(&access, &wanted.ticket(unix_secs())).map_err(refusal)?;
