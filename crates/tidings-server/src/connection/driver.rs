@@ -33,6 +33,7 @@ pub(crate) struct Driver<S> {
     shared: Arc<Shared>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) limits: RequestLimits,
     pub(super) dead_peer: Duration,
@@ -99,19 +100,13 @@ impl<S> Driver<S> {
                 headers: self.limits.headers.min(REJECTED_HEADERS_TIME),
                 ..self.limits
             },
-            dead_peer: self.dead_peer,
-            response_time: self.response_time,
-            access_log: self.access_log,
             has_capacity: false,
             admission: Arc::new(Admission::with_limits(
                 REJECTED_INCOMPLETE_MAX,
                 REJECTED_MAX,
                 &self.limits_reached,
             )),
-            busy: self.busy.clone(),
-            limits_reached: Arc::clone(&self.limits_reached),
-            proxy_headers: Arc::clone(&self.proxy_headers),
-            metrics: Arc::clone(&self.metrics),
+            ..Shared::clone(&self.shared)
         };
         Self { service: self.service.clone(), shared: Arc::new(shared) }
     }

@@ -1,12 +1,8 @@
-//! What a connection can be made of: a TCP socket, or something around one.
+//! What a connection can be made of: a socket, with TLS or without, or what tests put in its place.
 
-use std::{io, net, time::Duration};
+use std::{io, net};
 
-use socket2::SockRef;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A connection's bytes, in both directions.
 pub(crate) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {
@@ -52,26 +48,6 @@ impl PlainHttp {
     }
 }
 
-impl Transport for TcpStream {
-    fn is_for_hub(&self) -> bool {
-        cfg!(target_os = "linux")
-    }
-
-    fn into_socket(self) -> io::Result<HubSocket> {
-        let stream = self.into_std()?;
-        Ok(HubSocket {
-            stream,
-            #[cfg(target_os = "linux")]
-            encryption: None,
-        })
-    }
-
-    fn abandon(&self) {
-        // Otherwise it keeps trying, for as long as anything is acknowledged now and then.
-        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
-    }
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::{
@@ -79,6 +55,7 @@ mod tests {
         pin::Pin,
         sync::{Arc, atomic::Ordering::Relaxed},
         task::{Context, Poll},
+        time::Duration,
     };
 
     use bytes::Bytes;
@@ -88,7 +65,7 @@ mod tests {
     use tidings::{Hub, NewEvent};
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf},
-        net::{TcpListener, TcpSocket},
+        net::{TcpListener, TcpSocket, TcpStream},
         sync::{Notify, mpsc, watch},
         task::yield_now,
         time::timeout,
@@ -104,19 +81,20 @@ mod tests {
         },
         http1::HTTP2_PREFACE,
         router,
+        tls::Stream,
     };
 
     const PATIENCE: Duration = Duration::from_secs(60);
     const STREAM: &[u8] = b"GET /stream?topic=chat HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
     /// A client with little room for what it is sent, and the server's end of its connection.
-    async fn connect() -> (BufReader<TcpStream>, TcpStream, net::SocketAddr) {
+    async fn connect() -> (BufReader<TcpStream>, Stream, net::SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let client = TcpSocket::new_v4().expect("a socket");
         client.set_recv_buffer_size(4096).expect("set");
         let client = client.connect(listener.local_addr().expect("bound")).await.expect("it listens");
         let (socket, peer) = listener.accept().await.expect("a connection");
-        (BufReader::new(client), socket, peer)
+        (BufReader::new(client), Stream::new(socket, None), peer)
     }
 
     async fn lines_until(client: &mut BufReader<TcpStream>, end: &str) -> String {
@@ -204,8 +182,7 @@ mod tests {
         let (_stop, stopping) = watch::channel(Stage::Serving);
         tokio::spawn(driver.drive(socket, Peer::of(peer), ConnectionPermits::new(&metrics).take(), stopping));
         begun.notified().await;
-        client.get_ref().abandon();
-        drop(client);
+        Stream::new(client.into_inner(), None).abandon();
         // The server has every occasion to notice it.
         for _ in 0..1_000 {
             yield_now().await;
@@ -242,7 +219,7 @@ mod tests {
     }
 
     /// A socket that takes one slice at a time.
-    struct OneSlice(TcpStream);
+    struct OneSlice(Stream);
 
     impl AsyncRead for OneSlice {
         fn poll_read(

@@ -5,8 +5,10 @@ use std::{
     io::{self, IoSlice, Read, Write},
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -138,7 +140,8 @@ impl Transport for Stream {
     }
 
     fn abandon(&self) {
-        self.socket.abandon();
+        // Otherwise it keeps trying, for as long as anything is acknowledged now and then.
+        let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 }
 
