@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub use self::settings::{ListenerRole, ListenerSettings};
 #[cfg(unix)]
 use self::unix_file::UnixFile;
-use crate::{client_address::ClientAddress, proxies::ClientAddressSource};
+use crate::client_address::ClientAddress;
 
 /// Connections that the kernel completes and queues while the process is busy, such as in a
 /// reconnect storm. The kernel may cap it (`net.core.somaxconn`).
@@ -205,22 +205,8 @@ impl Listener {
         self.file.as_ref().map_or(Ok(()), |file| file.set_mode(mode))
     }
 
-    /// What it is for.
-    pub fn role(&self) -> ListenerRole {
-        self.settings.role
-    }
-
-    /// Whether its connections have TLS.
-    pub fn has_tls(&self) -> bool {
-        self.settings.tls.is_some()
-    }
-
-    /// Where trusted proxies state the address of a client.
-    pub fn client_address(&self) -> ClientAddressSource {
-        self.settings.client_address
-    }
-
-    pub(crate) fn settings(&self) -> &Arc<ListenerSettings> {
+    /// How its connections are served.
+    pub fn settings(&self) -> &Arc<ListenerSettings> {
         &self.settings
     }
 

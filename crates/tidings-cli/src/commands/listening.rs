@@ -104,16 +104,17 @@ impl Listening {
     pub(super) fn addresses(&self, is_admin: bool) -> Vec<LocalAddress> {
         let sockets = self.sockets.iter().filter(|socket| !socket.is_for_own_application());
         let listeners = sockets.map(|socket| &socket.listener);
-        let chosen = listeners.filter(|listener| (listener.role() == ListenerRole::Admin) == is_admin);
+        let chosen =
+            listeners.filter(|listener| (listener.settings().role == ListenerRole::Admin) == is_admin);
         chosen.map(|listener| listener.address().clone()).collect()
     }
 
     /// The URL at which this machine reaches the sockets for clients.
     pub(super) fn base_url(&self) -> String {
         let listeners = self.sockets.iter().map(|socket| &socket.listener);
-        let clients =
-            listeners.filter(|listener| matches!(listener.role(), ListenerRole::All | ListenerRole::Clients));
-        base_url(clients.map(|listener| (listener.address().clone(), listener.has_tls())))
+        let clients = listeners
+            .filter(|listener| matches!(listener.settings().role, ListenerRole::All | ListenerRole::Clients));
+        base_url(clients.map(|listener| (listener.address().clone(), listener.settings().tls.is_some())))
     }
 
     /// Where the application reaches the hub.

@@ -376,8 +376,9 @@ fn check_addresses(
 /// Refuses a trusted proxy that no socket can have as its peer, and a source of client addresses
 /// without a proxy that could state one.
 fn check_proxies(config: &ServeConfig, sockets: &[Socket]) -> Result<(), Failure> {
-    let stating =
-        sockets.iter().filter(|socket| socket.listener.client_address() != ClientAddressSource::Peer);
+    let stating = sockets
+        .iter()
+        .filter(|socket| socket.listener.settings().client_address != ClientAddressSource::Peer);
     let is_unix: Vec<_> =
         stating.map(|socket| matches!(socket.listener.address(), LocalAddress::Unix(_))).collect();
     let has = |unix: bool| is_unix.contains(&unix);

@@ -318,7 +318,7 @@ mod tests {
         let listens =
             listens(&[&format!("{proxied}?client-address=proxy-protocol"), &format!("{plain}?tls=false")]);
         let opened = open(found.into(), &listens, &[]).unwrap();
-        let sources = opened.sockets.iter().map(|socket| socket.listener.client_address());
+        let sources = opened.sockets.iter().map(|socket| socket.listener.settings().client_address);
         let [peer, proxy] = [ClientAddressSource::Peer, ClientAddressSource::ProxyProtocol];
         assert_eq!(sources.collect::<Vec<_>>(), [peer, proxy, peer]);
         assert_eq!(ignored(&listens, &opened.sockets).map(|listen| &listen.address), None);
@@ -333,7 +333,7 @@ mod tests {
         for listener in [first, second] {
             let found = vec![Socket { name: INHERITED.to_owned(), listener }];
             let opened = open(found, &listens, &[]).unwrap();
-            let source = opened.sockets[0].listener.client_address();
+            let source = opened.sockets[0].listener.settings().client_address;
             assert_eq!(source, ClientAddressSource::ProxyProtocol, "{opened:?}");
             assert_eq!(ignored(&listens, &opened.sockets).map(|listen| &listen.address), None);
         }
