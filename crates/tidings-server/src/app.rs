@@ -15,10 +15,9 @@ use crate::{
 };
 
 /// The hub, and everything that its APIs need besides it. Clones are handles to the same.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct App(Arc<Shared>);
 
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) authorizer: Authorizer,

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -71,12 +70,6 @@ fn write(summary: &Summary<Reached>) {
         client = client.map(tracing::field::display),
         "a limit was reached; the client is the last one that was refused"
     );
-}
-
-impl fmt::Debug for LimitLog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LimitLog").finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use crate::{
 };
 
 /// The throttled log of refusals.
-#[derive(Debug)]
 pub(crate) struct RefusalLog {
     unserved: ThrottledLog<Occasion>,
     failed_credentials: ThrottledLog<Occasion>,

@@ -20,7 +20,6 @@ mod mark;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -69,7 +68,6 @@ impl SharedRevocations {
 }
 
 /// The revocations that a hub knows, and its streams that can be revoked.
-#[derive(Debug)]
 pub(crate) struct Revocations {
     shared: Arc<Shared>,
     file: Option<Arc<RevocationFile>>,
@@ -346,22 +344,6 @@ async fn follow(shared: Arc<Shared>) {
         let Err(error) = followed;
         tracing::debug!(%error, "revocations of other hubs cannot be followed; trying again");
         sleep(RETRY).await;
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state();
-        f.debug_struct("Revocations")
-            .field("revoked", &state.revoked.len())
-            .field("streams", &state.streams.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Listed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listed").field("connection", &self.connection).finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -113,12 +112,6 @@ impl<T> Drop for ThrottledLog<T> {
         if let State::Waiting(Some(summary)) = state {
             (self.0.write)(&summary);
         }
-    }
-}
-
-impl<T> fmt::Debug for ThrottledLog<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ThrottledLog").field("interval", &self.0.interval).finish_non_exhaustive()
     }
 }
 

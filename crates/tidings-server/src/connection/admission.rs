@@ -47,7 +47,6 @@ const REQUESTS_ARRIVING: Limit = Limit::Setting("requests_arriving_max");
 const HEADERS_BYTES: Limit = Limit::Fixed("memory for request headers that are still arriving");
 
 /// The limits of one server, and who counts towards them.
-#[derive(Debug)]
 pub(crate) struct Admission {
     limits: Arc<LimitLog>,
     headers_bytes: AtomicUsize,
@@ -167,7 +166,6 @@ impl Notifier {
 }
 
 /// One connection that is being waited for, until this is dropped.
-#[derive(Debug)]
 pub(crate) struct Wait {
     admission: Arc<Admission>,
     line: Line,
