@@ -38,6 +38,7 @@ pub use self::{
 use crate::{
     access::client_address,
     app::App,
+    application::client::ClientError,
     http1::client_left,
     methods,
     metrics::counts::Authorization,
@@ -115,11 +116,11 @@ fn failed(app: &App, application: &Application, parts: &Parts, failure: &Failure
             StatusCode::GATEWAY_TIMEOUT,
             "The application that decides about this stream has not answered in time. Try again later.",
         ),
-        Failure::Unreachable(_) => (
+        Failure::Client(ClientError::Unreachable { .. }) => (
             StatusCode::BAD_GATEWAY,
             "The application that decides about this stream cannot be reached. Try again later.",
         ),
-        Failure::Broken(_) => (
+        Failure::Client(ClientError::Broken { .. }) => (
             StatusCode::BAD_GATEWAY,
             "The response of the application that decides about this stream is broken. Try again later.",
         ),

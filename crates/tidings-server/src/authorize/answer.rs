@@ -12,6 +12,7 @@ use crate::{
     BodyError, ClientAddress,
     app::App,
     application::{
+        client::ClientError,
         grant::{Granted, granted},
         headers::for_client,
     },
@@ -54,7 +55,9 @@ pub(super) async fn read(
         }
         BodyError::TimedOut => Failure::TimedOut,
         BodyError::NoMemory | BodyError::NoMemoryForAddress => Failure::NoMemory,
-        BodyError::Broken => Failure::Broken("its response is broken: its body ends early".to_owned()),
+        BodyError::Broken => {
+            ClientError::Broken { cause: "its body ends early".to_owned(), ended_early: false }.into()
+        }
     })?;
     let mut passed_on = Response::new(Body::from(Bytes::from_owner(body)));
     *passed_on.status_mut() = parts.status;

@@ -14,12 +14,9 @@ pub(super) enum Failure {
     /// It has not answered in time.
     #[error("it has not answered in time")]
     TimedOut,
-    /// There is no connection to it.
-    #[error("{0}")]
-    Unreachable(String),
-    /// Its response ends early, or is not one of HTTP.
-    #[error("{0}")]
-    Broken(String),
+    /// There is no connection to it, or its response is broken.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// There is no memory for its response now.
     #[error("there is no memory for its response (responses_bytes_max)")]
     NoMemory,
@@ -35,19 +32,10 @@ impl Failure {
             Self::Busy => "busy",
             Self::BusyForAddress => "busy_for_address",
             Self::TimedOut => "timed_out",
-            Self::Unreachable(_) => "unreachable",
-            Self::Broken(_) => "broken",
+            Self::Client(ClientError::Unreachable { .. }) => "unreachable",
+            Self::Client(ClientError::Broken { .. }) => "broken",
             Self::NoMemory => "no_memory",
             Self::Malformed(_) => "malformed",
-        }
-    }
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        match error {
-            ClientError::Unreachable { .. } => Self::Unreachable(error.to_string()),
-            ClientError::Broken { .. } => Self::Broken(error.to_string()),
         }
     }
 }
