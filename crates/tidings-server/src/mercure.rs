@@ -28,7 +28,7 @@ use crate::{
     methods::not_allowed_besides,
     metrics::counts::PublishApi,
     problem::{Problem, excerpt},
-    publishing::{self, ContentType, PublishRequest, body_bytes, counted, retry_millis, utf8, validate},
+    publishing::{self, ContentType, body_bytes, counted, retry_millis, utf8, validate},
     query::Parameters,
     streams::{self, StreamRequest, nothing_named, stream},
 };
@@ -129,8 +129,7 @@ async fn published<B: Body<Data = Bytes>>(app: &App, parts: Parts, body: B) -> R
     check_form(&parts.headers)?;
     let key = idempotency_key(&parts.headers, &access)?;
     let event = read_event(app, &parts, body).await?;
-    let request = PublishRequest { events: vec![event], key };
-    let published = publishing::publish(app, PublishApi::Mercure, &access, request).await?;
+    let published = publishing::publish(app, PublishApi::Mercure, &access, vec![event], key).await?;
     let id = published.into_iter().find_map(|published| published.id).expect("a stored event has an id");
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], id.to_string()).into_response())
 }

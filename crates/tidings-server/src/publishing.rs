@@ -20,25 +20,19 @@ use crate::{
     problem::{Problem, excerpt, sentence},
 };
 
-/// Valid events to be published together, whichever API they came through.
-#[derive(Debug)]
-pub(crate) struct PublishRequest {
-    pub(crate) events: Vec<Event>,
-    pub(crate) key: Option<IdempotencyKey>,
-}
-
-/// Publishes all of them or none.
+/// Publishes all of these valid events or none, whichever API they came through.
 pub(crate) async fn publish(
     app: &App,
     api: PublishApi,
     access: &Access,
-    request: PublishRequest,
+    events: Vec<Event>,
+    key: Option<IdempotencyKey>,
 ) -> Result<Vec<Published>, Problem> {
-    cover_events(access, &request.events)?;
-    refuse_presence_topics(app, &request.events)?;
-    let has_key = request.key.is_some();
+    cover_events(access, &events)?;
+    refuse_presence_topics(app, &events)?;
+    let has_key = key.is_some();
     let start = Instant::now();
-    let published = app.hub.publish_events(request.events, request.key).await;
+    let published = app.hub.publish_events(events, key).await;
     let counts = &app.counts;
     counts.publish_durations[api.place()].record(start.elapsed());
     let published = published.map_err(|error| Problem::of_publication(error, has_key))?;

@@ -16,7 +16,7 @@ use crate::{
     idempotency::idempotency_key,
     metrics::counts::PublishApi,
     problem::Problem,
-    publishing::{self, PublishRequest, body_bytes, check_text, connection_id, counted, utf8, validate},
+    publishing::{self, body_bytes, check_text, connection_id, counted, utf8, validate},
     query::Parameters,
 };
 
@@ -34,8 +34,7 @@ async fn published(app: &App, request: Request) -> Result<Response, Problem> {
     let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(app, &parts, body).await?;
     let events = read_events(app, utf8(&body)?)?;
-    let published =
-        publishing::publish(app, PublishApi::Native, &access, PublishRequest { events, key }).await?;
+    let published = publishing::publish(app, PublishApi::Native, &access, events, key).await?;
     Ok(json_line(&Receipts { events: published.iter().map(Receipt::from).collect() }))
 }
 

@@ -17,9 +17,7 @@ use crate::{
     idempotency::idempotency_key,
     metrics::counts::PublishApi,
     problem::Problem,
-    publishing::{
-        self, PublishRequest, body_bytes, check_text, connection_id, counted, retry_millis, utf8, validate,
-    },
+    publishing::{self, body_bytes, check_text, connection_id, counted, retry_millis, utf8, validate},
     query::Parameters,
 };
 
@@ -46,8 +44,8 @@ async fn published<B: Body<Data = Bytes>>(app: &App, parts: Parts, body: B) -> R
     let key = idempotency_key(&parts.headers, &access)?;
     let body = body_bytes(app, &parts, body).await?;
     let event = NewEvent { data: utf8(&body)?.to_owned(), ..envelope };
-    let request = PublishRequest { events: vec![validate(app, event)?], key };
-    let published = publishing::publish(app, PublishApi::Native, &access, request).await?;
+    let events = vec![validate(app, event)?];
+    let published = publishing::publish(app, PublishApi::Native, &access, events, key).await?;
     let receipt = published.first().map(Receipt::from).expect("one event, one receipt");
     Ok(json_line(&receipt))
 }
