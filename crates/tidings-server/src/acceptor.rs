@@ -26,7 +26,7 @@ use crate::{
     listener::{Listener, ListenerSettings},
 };
 
-/// How long a peer may acknowledge nothing, by default. See [`Patience`].
+/// How long a peer may acknowledge nothing, by default. See [`set_patience`].
 pub(crate) const DEAD_PEER_DEFAULT: Duration = Duration::from_secs(30);
 /// Most memory that the kernel spends on unread data of one slow reader.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
@@ -52,7 +52,8 @@ pub(crate) struct Acceptor {
     /// Size of the full reserve: the descriptors that were available at the start.
     reserve_files: usize,
     is_short_of_descriptors: bool,
-    patience: Patience,
+    /// How long the kernel waits for an unresponsive peer before it resets the connection.
+    dead_peer: Duration,
 }
 
 /// An accepted connection.
@@ -67,12 +68,6 @@ pub(crate) struct Accepted {
     pub(crate) has_descriptor: bool,
 }
 
-/// How long the kernel waits for an unresponsive peer before it resets the connection.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    dead_peer: Duration,
-}
-
 impl Acceptor {
     /// Connections whose peer acknowledges or reads nothing for `dead_peer` are reset; at least a
     /// second.
@@ -85,7 +80,7 @@ impl Acceptor {
             reserve: Vec::with_capacity(RESERVE_FILES),
             reserve_files: 0,
             is_short_of_descriptors: false,
-            patience: Patience { dead_peer: dead_peer.max(Duration::from_secs(1)) },
+            dead_peer: dead_peer.max(Duration::from_secs(1)),
         };
         acceptor.fill_reserve(RESERVE_FILES);
         acceptor.reserve_files = acceptor.reserve.len();
@@ -113,7 +108,7 @@ impl Acceptor {
                     }
                     self.is_short_of_descriptors = !has_descriptor;
                     // A connection that is closed already fails when it is read.
-                    if let Err(error) = set_options(&stream, peer, self.patience) {
+                    if let Err(error) = set_options(&stream, peer, self.dead_peer) {
                         tracing::debug!(%error, %peer, "cannot set the options of a connection");
                     }
                     return Accepted { stream, peer, listener, has_descriptor };
@@ -179,7 +174,7 @@ impl Acceptor {
     }
 }
 
-fn set_options(stream: &TcpStream, peer: ClientAddress, patience: Patience) -> io::Result<()> {
+fn set_options(stream: &TcpStream, peer: ClientAddress, dead_peer: Duration) -> io::Result<()> {
     let socket = SockRef::from(stream);
     // Linux doubles the value, for its own bookkeeping.
     let asked = if cfg!(target_os = "linux") { SEND_BUFFER_BYTES / 2 } else { SEND_BUFFER_BYTES };
@@ -189,23 +184,20 @@ fn set_options(stream: &TcpStream, peer: ClientAddress, patience: Patience) -> i
     }
     // An event is one write; it must not wait for the acknowledgement of the previous one.
     socket.set_tcp_nodelay(true)?;
-    patience.set_on(&socket)
+    set_patience(&socket, dead_peer)
 }
 
-impl Patience {
-    /// Unacknowledged data starts the timer, and so does a reader that reads nothing (its window is
-    /// closed): either way the connection is reset, and the client resumes by id. A stream that is
-    /// acknowledged to the last byte sends nothing until its next heartbeat, at most 15 s later:
-    /// with the 30 s of `dead_peer`, a dead peer is found within 45 s. Without heartbeats, the
-    /// kernel sends keepalive probes, from half the time on and often enough to decide when it is
-    /// over.
-    fn set_on(self, socket: &SockRef<'_>) -> io::Result<()> {
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(self.dead_peer))?;
-        let least = Duration::from_secs(1);
-        let ask = TcpKeepalive::new().with_time((self.dead_peer / 2).max(least));
-        socket.set_tcp_keepalive(&ask.with_interval((self.dead_peer / 6).max(least)))
-    }
+/// Unacknowledged data starts the timer, and so does a reader that reads nothing (its window is
+/// closed): either way the connection is reset, and the client resumes by id. A stream that is
+/// acknowledged to the last byte sends nothing until its next heartbeat, at most 15 s later: with the
+/// 30 s of `dead_peer`, a dead peer is found within 45 s. Without heartbeats, the kernel sends keepalive
+/// probes, from half the time on and often enough to decide when it is over.
+fn set_patience(socket: &SockRef<'_>, dead_peer: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(dead_peer))?;
+    let least = Duration::from_secs(1);
+    let ask = TcpKeepalive::new().with_time((dead_peer / 2).max(least));
+    socket.set_tcp_keepalive(&ask.with_interval((dead_peer / 6).max(least)))
 }
 
 /// Neither the process nor the system has a file descriptor left for one more connection.

@@ -23,23 +23,14 @@ const KEY_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Authorizer {
     /// `None`: a hub without keys and issuer, which cannot check credentials.
-    authenticator: Option<Authenticator>,
-    keyless: Keyless,
-    anonymous_subscribers: bool,
+    pub(crate) authenticator: Option<Authenticator>,
+    pub(crate) keyless: Keyless,
+    pub(crate) anonymous_subscribers: bool,
     /// The path of the Mercure API, if it serves the older revision of the protocol.
-    older_revision_path: Option<String>,
+    pub(crate) older_revision_path: Option<String>,
 }
 
 impl Authorizer {
-    pub(crate) fn new(
-        authenticator: Option<Authenticator>,
-        keyless: Keyless,
-        anonymous_subscribers: bool,
-        older_revision_path: Option<String>,
-    ) -> Self {
-        Self { authenticator, keyless, anonymous_subscribers, older_revision_path }
-    }
-
     /// Whether the hub has no keys and serves this machine only.
     pub(crate) fn is_keyless_loopback(&self) -> bool {
         self.authenticator.is_none() && self.keyless == Keyless::Loopback

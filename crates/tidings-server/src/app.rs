@@ -49,12 +49,14 @@ impl App {
         };
         Self(Arc::new(Shared {
             hosts,
-            authorizer: Authorizer::new(
+            authorizer: Authorizer {
                 authenticator,
-                settings.keyless,
-                settings.anonymous_subscribers,
-                settings.older_mercure_revision.then(|| hub.validator().hub_url().path().to_owned()),
-            ),
+                keyless: settings.keyless,
+                anonymous_subscribers: settings.anonymous_subscribers,
+                older_revision_path: settings
+                    .older_mercure_revision
+                    .then(|| hub.validator().hub_url().path().to_owned()),
+            },
             origins: Origins::new(hub.validator().hub_url(), settings.allow_origins.clone(), is_keyless),
             revocations: Revocations::new(
                 hub.clone(),

@@ -24,17 +24,11 @@ pub enum Availability {
 }
 
 /// What is known of the application.
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Reachability {
     pub(super) state: watch::Sender<Availability>,
     /// Held by the one waiting request that tries to connect.
     attempts: Mutex<()>,
-}
-
-impl Default for Reachability {
-    fn default() -> Self {
-        Self { state: watch::Sender::new(Availability::Up), attempts: Mutex::new(()) }
-    }
 }
 
 impl Reachability {
