@@ -131,16 +131,13 @@ pub async fn serve<S, B>(
                 metrics.accepted.fetch_add(1, Relaxed);
                 let peer = Peer::new(peer, listener);
                 let stopping = stopping.clone();
-                // The connection that is closed for this one needs a moment to go, so there may be
-                // some more than the limit for as long.
-                if has_capacity() && has_descriptor {
-                    connections.spawn(serve_one(driver.clone(), stream, peer, permits.take(), stopping));
-                    continue;
-                }
-                if has_descriptor {
+                let has_capacity = has_capacity();
+                if has_descriptor && !has_capacity {
                     driver.limits_reached.reached(CONNECTIONS, None);
                 }
-                if driver.admission.free_capacity() {
+                // The connection that is closed for this one needs a moment to go, so there may be
+                // some more than the limit for as long.
+                if (has_capacity && has_descriptor) || driver.admission.free_capacity() {
                     connections.spawn(serve_one(driver.clone(), stream, peer, permits.take(), stopping));
                 } else {
                     metrics.refused_full.fetch_add(1, Relaxed);

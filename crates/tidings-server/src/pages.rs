@@ -179,16 +179,7 @@ fn fill(template: &str, values: &[(&str, &str)]) -> String {
 }
 
 fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(character),
-        }
-    }
-    escaped
+    // The ampersand first, since the others become entities.
+    let entities = [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#39;")];
+    entities.iter().fold(text.to_owned(), |escaped, (character, entity)| escaped.replace(character, entity))
 }

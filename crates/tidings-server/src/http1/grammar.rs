@@ -34,12 +34,7 @@ fn is_registered_name(name: &[u8]) -> bool {
     while let [first, behind @ ..] = rest {
         rest = match (first, behind) {
             (b'%', [high, low, behind @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
-            (
-                b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b','
-                | b';' | b'=',
-                _,
-            ) => behind,
-            (byte, _) if byte.is_ascii_alphanumeric() => behind,
+            (byte, _) if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(byte) => behind,
             _ => return false,
         };
     }

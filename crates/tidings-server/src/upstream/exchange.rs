@@ -57,10 +57,7 @@ pub(crate) async fn answer(app: &App, upstream: &Upstream, parts: &Parts, body: 
         },
         Err(failure) => Err(failure),
     };
-    match answered {
-        Ok(response) => response,
-        Err(failure) => failure.answer(app, upstream, parts).into_response(),
-    }
+    answered.unwrap_or_else(|failure| failure.answer(app, upstream, parts).into_response())
 }
 
 /// The permits of a request, until its response has ended.
