@@ -253,14 +253,15 @@ pub(crate) async fn matchers(
 /// are.
 fn resumed_from(subscription: &Subscription) -> Option<HeaderValue> {
     let place = subscription.place();
-    let is_before_all =
-        Cursor::parse(place.as_str()).is_ok_and(|cursor| cursor.position == Position::BEFORE_ALL);
-    let id = match subscription.resumed_from() {
-        Some(resumed) => resumed.as_str(),
-        None if is_before_all => "earliest",
-        None => place.as_str(),
-    };
+    let id = subscription.resumed_from().map_or_else(|| or_earliest(&place), |resumed| resumed.as_str());
     HeaderValue::from_bytes(id.as_bytes()).ok()
+}
+
+/// This id, or `earliest` for one that no event has because all come after it.
+pub(crate) fn or_earliest(id: &EventId) -> &str {
+    let cursor = Cursor::parse(id.as_str());
+    let is_before_all = cursor.is_ok_and(|cursor| cursor.position == Position::BEFORE_ALL);
+    if is_before_all { "earliest" } else { id.as_str() }
 }
 
 /// The position after which a stream continues a finite read or a summary.

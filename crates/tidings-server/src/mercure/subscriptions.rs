@@ -17,9 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
-use tidings::{
-    Filter, Grants, MATCHER_SYNTAXES, Matcher, Since, Subscribe, Topic, Until, log::Cursor, log::Position,
-};
+use tidings::{Filter, Grants, MATCHER_SYNTAXES, Matcher, Since, Subscribe, Topic, Until};
 use tidings_auth::{Access, private_topic};
 use tidings_presence::{ActiveSubscription, SubscriptionIndex, SubscriptionKey};
 
@@ -31,7 +29,7 @@ use crate::{
     native::json::{large_json, line},
     problem::{Problem, excerpt},
     query::Parameters,
-    streams::vary_accept,
+    streams::{or_earliest, vary_accept},
     subscription_paths::{Subscriptions, encoded, path_of},
 };
 
@@ -97,9 +95,7 @@ async fn cursor(app: &App, topic: &Topic) -> Result<String, Problem> {
     } else {
         app.hub.last_events(0, Filter { matchers, grants: Grants::NONE }).await?.end
     };
-    let is_before_all =
-        Cursor::parse(id.as_str()).is_ok_and(|cursor| cursor.position == Position::BEFORE_ALL);
-    Ok(if is_before_all { "earliest".to_owned() } else { id.as_str().to_owned() })
+    Ok(or_earliest(&id).to_owned())
 }
 
 /// What a request asks for.
