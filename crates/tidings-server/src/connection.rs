@@ -48,6 +48,7 @@ use tower::Service;
 
 pub(crate) use self::{
     body::{BodyBudget, ReadBody},
+    http2::join_cookies,
     rejected::REJECTED_MAX,
 };
 pub use self::{

@@ -47,6 +47,7 @@ pub(crate) use self::{
     grammar::is_host,
     input_end::client_left,
     refusal::Refusal,
+    request_headers::has_connection_option,
     request_reader::{HTTP2_PREFACE, Lateness, RequestLimits},
     transport::{HubSocket, PlainHttp, Transport},
 };

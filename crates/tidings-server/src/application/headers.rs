@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
 
-use crate::{Client, access::client_address};
+use crate::{Client, access::client_address, connection::join_cookies};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -90,14 +90,4 @@ fn says_where_from(name: &HeaderName) -> bool {
 /// what only the hub may say. nginx drops such names, too.
 fn is_ambiguous(name: &HeaderName) -> bool {
     name.as_str().contains('_')
-}
-
-/// RFC 9113, section 8.2.3: the parts of a cookie that HTTP/2 sends in several fields are one field
-/// in HTTP/1.1.
-fn join_cookies(headers: &mut HeaderMap) {
-    let fields: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if fields.len() > 1 {
-        let joined = fields.join(&b"; "[..]);
-        headers.insert(header::COOKIE, HeaderValue::from_bytes(&joined).expect("joined values are a value"));
-    }
 }

@@ -218,9 +218,9 @@ impl<S> Driver<S> {
     }
 }
 
-/// RFC 9113, 8.2.3: a client may send each cookie as a field of its own. Handlers find one header,
-/// as over HTTP/1.
-fn join_cookies(headers: &mut HeaderMap) {
+/// RFC 9113, 8.2.3: a client may send each cookie as a field of its own. Handlers and applications find
+/// one header.
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let crumbs: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if crumbs.len() > 1
         && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))

@@ -24,7 +24,7 @@ use super::{
     connection::{Connection, Received},
     input_end::InputEnd,
     request_body::RequestBody,
-    request_headers,
+    request_headers::has_connection_option,
     response::{Framing, Persistence, ResponseBytes, write_headers},
     transport::Transport,
 };
@@ -125,8 +125,9 @@ where
     let is_stream = is_stream(response.headers())
         && response.extensions().get::<FiniteRead>().is_none()
         && matches!(framing, Framing::Chunked | Framing::UntilClose);
+    // RFC 9112, 9.6: the connection ends with a response that says so.
     let says_close =
-        asked.says_close || !driver.has_capacity || request_headers::says_close(response.headers());
+        asked.says_close || !driver.has_capacity || has_connection_option(response.headers(), "close");
     let closes = says_close
         || !asked.keeps_alive
         || *stage.borrow() != Stage::Serving

@@ -76,10 +76,11 @@ pub(crate) fn parse(bytes: &Bytes) -> Result<RequestHeaders, Refusal> {
     })
 }
 
-/// Whether a connection ends with the message that has these fields (RFC 9112, 9.6).
-pub(crate) fn says_close(headers: &HeaderMap) -> bool {
+/// Whether one of these fields is `Connection` with this option (RFC 9110, 7.6.1).
+pub(crate) fn has_connection_option(headers: &HeaderMap, option: &str) -> bool {
     let values = headers.get_all(header::CONNECTION).iter();
-    values.flat_map(|value| list(value.as_bytes())).any(|token| token.eq_ignore_ascii_case(b"close"))
+    let mut options = values.flat_map(|value| list(value.as_bytes()));
+    options.any(|found| found.eq_ignore_ascii_case(option.as_bytes()))
 }
 
 /// The elements of a field that is a list (RFC 9110, 5.6.1).

@@ -25,7 +25,7 @@ use crate::{
         headers::{for_application, for_client},
     },
     connection::admission::SharedPermit,
-    http1::client_left,
+    http1::{client_left, has_connection_option},
     methods,
     metrics::counts::UpstreamOutcome,
     problem::{APPLICATION, Problem},
@@ -149,13 +149,9 @@ fn forwarded(
 
 /// RFC 6455, 4.1: a GET over HTTP/1.1 with this one protocol.
 fn asks_for_websocket(parts: &Parts) -> bool {
-    let says_upgrade = parts.headers.get_all(header::CONNECTION).iter().any(|value| {
-        let mut tokens = value.as_bytes().split(|&byte| byte == b',');
-        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-    });
     parts.method == Method::GET
         && parts.version == Version::HTTP_11
-        && says_upgrade
+        && has_connection_option(&parts.headers, "upgrade")
         && is_to_websocket(&parts.headers)
 }
 
