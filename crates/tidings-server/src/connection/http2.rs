@@ -126,7 +126,7 @@ impl<S> Driver<S> {
 
         let mut streams = Streams::default();
         let spawner = streams.spawner(&work);
-        let mut deadlines = Deadlines::new(&self, peer.neighbourhood());
+        let mut deadlines = Deadlines::new(self.shared(), peer.neighbourhood());
         let ended = {
             let driver = self.clone();
             let (permit_of_all, announcing) = (permit.clone(), spawner.clone());

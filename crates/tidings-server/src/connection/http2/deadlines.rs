@@ -16,10 +16,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     super::{
-        admission::{Admission, Awaited, Wait},
-        driver::Driver,
+        admission::{Awaited, Wait},
+        driver::Shared,
         linger::LINGER_SECS,
-        metrics::ConnectionMetrics,
     },
     streams::{ReadLimits, Streams},
     wire::Wire,
@@ -34,14 +33,8 @@ pub(super) const CLOSING_TIME: Duration = Duration::from_secs(LINGER_SECS);
 
 /// See the module's documentation.
 pub(super) struct Deadlines {
-    keep_alive: Duration,
-    fields: Duration,
-    reading: ReadLimits,
+    driver: Arc<Shared>,
     address: Option<Neighbourhood>,
-    admission: Arc<Admission>,
-    metrics: Arc<ConnectionMetrics>,
-    /// Whether it may be given up for others: one that has no capacity has none to give.
-    has_room: bool,
     is_closing: bool,
     idle_since: Option<Instant>,
     checked_at: Instant,
@@ -61,21 +54,16 @@ pub(super) enum Due {
 }
 
 impl Deadlines {
-    pub(super) fn new<S>(driver: &Driver<S>, address: Option<Neighbourhood>) -> Self {
+    pub(super) fn new(driver: Arc<Shared>, address: Option<Neighbourhood>) -> Self {
         let now = Instant::now();
         Self {
-            keep_alive: driver.limits.keep_alive,
-            fields: driver.limits.headers,
-            reading: ReadLimits { silence: driver.dead_peer, response: driver.response_time },
             address,
-            admission: Arc::clone(&driver.admission),
-            metrics: Arc::clone(&driver.metrics),
-            has_room: driver.has_capacity,
             is_closing: false,
             idle_since: None,
             checked_at: now,
             waited_for: None,
             timer: Box::pin(sleep_until(now + driver.limits.keep_alive)),
+            driver,
         }
     }
 
@@ -86,7 +74,7 @@ impl Deadlines {
     /// Whether the requests that have arrived are the last ones: who found no capacity has asked
     /// when there is something to respond to.
     pub(super) fn is_last(&self, has_arrivals: bool) -> bool {
-        has_arrivals && !self.has_room
+        has_arrivals && !self.driver.has_capacity
     }
 
     /// The client is being notified that this is the end.
@@ -105,11 +93,13 @@ impl Deadlines {
     /// themselves are.
     pub(super) fn is_late<IO>(&self, wire: &Wire<IO>, streams: &mut Streams) -> bool {
         let now = Instant::now();
-        let (cut, ends) = streams.cut_slow(now, self.reading);
-        self.metrics.closed_slow.fetch_add((cut + ends) as u64, Relaxed);
-        let is_late = wire.waits_for_fields(now, self.fields);
+        let Shared { dead_peer, response_time, limits, metrics, .. } = &*self.driver;
+        let reading = ReadLimits { silence: *dead_peer, response: *response_time };
+        let (cut, ends) = streams.cut_slow(now, reading);
+        metrics.closed_slow.fetch_add((cut + ends) as u64, Relaxed);
+        let is_late = wire.waits_for_fields(now, limits.headers);
         if is_late {
-            self.metrics.count_refusal(Refusal::HeadersLate);
+            metrics.count_refusal(Refusal::HeadersLate);
         }
         is_late || ends > 0
     }
@@ -126,7 +116,7 @@ impl Deadlines {
         loop {
             let due = match self.idle_since {
                 Some(since) if self.is_closing => since + CLOSING_TIME,
-                Some(since) => since + self.keep_alive,
+                Some(since) => since + self.driver.limits.keep_alive,
                 None => self.checked_at + self.check_interval(),
             };
             // Left armed for an earlier time: that is one wake-up more, where arming it anew would
@@ -152,22 +142,23 @@ impl Deadlines {
     }
 
     fn check_interval(&self) -> Duration {
-        (self.reading.silence.min(self.reading.response) / 2).max(Duration::from_secs(1))
+        (self.driver.dead_peer.min(self.driver.response_time) / 2).max(Duration::from_secs(1))
     }
 
     fn close_idle(&self) -> Due {
-        self.metrics.count_lateness(Lateness::Idle);
+        self.driver.metrics.count_lateness(Lateness::Idle);
         Due::Close
     }
 
-    /// Whether others need the capacity of a connection that has nothing open.
+    /// Whether others need the capacity of a connection that has nothing open. One that has no capacity
+    /// has none to give.
     fn is_given_up(&mut self, cx: &Context<'_>) -> bool {
-        if self.is_closing || !self.has_room {
+        if self.is_closing || !self.driver.has_capacity {
             return false;
         }
-        let Self { admission, address, .. } = self;
+        let Self { driver, address, waited_for, .. } = self;
         let waited_for =
-            self.waited_for.get_or_insert_with(|| admission.wait_for(Awaited::Request, *address));
+            waited_for.get_or_insert_with(|| driver.admission.wait_for(Awaited::Request, *address));
         waited_for.is_given_up(cx)
     }
 }
