@@ -48,7 +48,7 @@ function tokens(text) {
         pattern.lastIndex += 1;
       }
       word = text.slice(match.index, pattern.lastIndex);
-      found.push({ word: '""', line });
+      found.push({ word: '""', text: word, line });
     } else if (!/^(\/\/|\s)/.test(word)) {
       found.push({ word: word.replace(/^r#/, ''), line });
     }
@@ -129,13 +129,14 @@ function readModule(module, folder) {
     const next = list[index + 1]?.word;
     if (word === '#' && (next === '[' || (next === '!' && list[index + 2]?.word === '['))) {
       const end = behindBracket(list, index + (next === '!' ? 2 : 1));
-      const attribute = list.slice(index, end).map((token) => token.word).join('');
+      const words = list.slice(index, end);
+      const attribute = words.map((token) => token.word).join('');
       index = end;
       if (/^#\[(cfg\((test\)|all\(test,)|test\]|\w+::test)/.test(attribute)) {
         while (list[index]?.word === '#') index = behindBracket(list, index + 1);
         index = behindItem(list, index);
       }
-      attributePath = attribute.startsWith('#[path=') || attributePath;
+      if (attribute.startsWith('#[path=')) attributePath = words.find(({ text }) => text).text.slice(1, -1);
       continue;
     }
     if (word === 'pub') {
@@ -159,9 +160,10 @@ function readModule(module, folder) {
         depth += 1;
       } else {
         const inside = path.join(folder, ...open.map(({ name }) => name), next);
-        child.file = [`${inside}.rs`, path.join(inside, 'mod.rs')].find((file) => existsSync(file));
-        if (!child.file || attributePath) throw new Error(`${module.file}:${line}: there is no file of \`mod ${next}\``);
-        readModule(child, inside);
+        const named = attributePath && path.resolve(path.dirname(module.file), attributePath);
+        child.file = [named ?? `${inside}.rs`, path.join(inside, 'mod.rs')].find((file) => existsSync(file));
+        if (!child.file) throw new Error(`${module.file}:${line}: there is no file of \`mod ${next}\``);
+        readModule(child, named ? path.dirname(named) : inside);
       }
       index += 3;
     } else if (/^[A-Za-z_]\w*$/.test(word)) {

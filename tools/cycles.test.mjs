@@ -32,6 +32,7 @@ for (const [what, files, expected] of [
   ['lists of imports', { a: 'use crate::{b::{self, B}}; pub fn f(_: B) { b::g() }', b: 'use super::a::f; pub struct B;' }, CYCLE],
   ['renamed imports', { a: 'use crate::b::B as C; pub struct A;', b: 'use crate::a::A as C; pub struct B;' }, CYCLE],
   ['everything of a module', { a: 'use crate::b::*; pub struct A;', b: 'use crate::a::*;' }, CYCLE],
+  ['a file that an attribute names', { lib: '#[path = "far/c.rs"]\nmod a;\nmod b;', 'far/c': 'use crate::b::B; pub struct A;', b: 'use crate::a::A; pub struct B;' }, [['b', 'far/c']]],
   ['one direction', { a: 'use crate::b::B;', b: 'pub struct B;' }, []],
   ['comments and strings', { a: 'use crate::b::B; pub struct A;', b: '// crate::a::A "\n/* /* */ crate::a::A */\npub struct B; const C: &str = "crate::a::A"; const D: &str = r#"" crate::a::A"#; const E: char = \'"\';' }, []],
   ['tests', { a: 'use crate::b::B; pub struct A;', b: 'pub struct B;\n#[cfg(test)]\nuse crate::a::A;\n#[cfg(test)]\nmod tests { use crate::a::A; fn f() { crate::a::g(); } }' }, []],

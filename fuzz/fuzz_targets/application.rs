@@ -15,7 +15,7 @@ use axum::{Router, body::Body};
 use http::{Request, Response};
 use libfuzzer_sys::fuzz_target;
 use tidings::Hub;
-use tidings_server::{AuthorizedPath, Settings, router};
+use tidings_server::{Applications, AuthorizedPath, Settings, router};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -42,7 +42,8 @@ static HUB: LazyLock<Router> = LazyLock::new(|| {
         });
         let path = AuthorizedPath::new("/stream", &format!("http://{address}/stream")).expect("a path");
         let mut settings = Settings::default();
-        settings.authorize = vec![path.with_time(Duration::from_secs(5))];
+        settings.authorize =
+            Applications::new(&[path.with_time(Duration::from_secs(5))], Applications::REQUESTS_MAX_DEFAULT);
         router(Hub::in_memory().await, None, settings)
     })
 });

@@ -32,6 +32,7 @@ static HUB: LazyLock<(Hub, Router)> = LazyLock::new(|| {
             publish: vec!["*".into()],
             subscribe: vec!["*".into()],
             admin: false,
+            streams_max: None,
         };
         let secret = TicketSecretConfig { id: "1".to_owned(), secret: SECRET.into() };
         let config = AuthConfig { keys: vec![key], ticket_secrets: vec![secret], ..AuthConfig::default() };

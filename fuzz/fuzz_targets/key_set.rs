@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Instant};
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
@@ -60,7 +60,7 @@ fuzz_target!(|input: Input<'_>| {
     }
     let keys = &HUB.remote_keys()[0];
     let fetching = keys.begin();
-    let taken = fetching.succeeded(&json);
+    let taken = fetching.succeeded(&json, Instant::now());
     fetching.finish(false);
     let Ok(count) = taken else { return };
     assert!((1..=JWKS_KEYS_MAX).contains(&count) && json.len() <= JWKS_BYTES_MAX);
