@@ -8,12 +8,11 @@
 //! Nothing waits without a limit: [`CONNECT_TIME_MAX`] for a connection, all steps included;
 //! [`RESPONSE_TIME_MAX`] for a command.
 
-use std::{convert::Infallible, fmt, time::Duration};
+use std::{convert::Infallible, error::Error, fmt, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
-    PushInfo, RedisConnectionInfo, RedisError, TlsCertificates, aio::MultiplexedConnection,
-    from_redis_value_ref,
+    PushInfo, RedisConnectionInfo, TlsCertificates, aio::MultiplexedConnection, cmd, from_redis_value_ref,
 };
 use tidings_net::Backoff;
 
@@ -34,6 +33,9 @@ pub(crate) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), RETRY_
 /// The part of [`CONNECT_TIME_MAX`] that one server may take, so that a silent Sentinel does not
 /// use up the time of the others.
 const ONE_SERVER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What went wrong, in words for people.
+pub(crate) type Problem = Box<dyn Error + Send + Sync>;
 
 /// Makes connections to the master of one slot.
 #[derive(Clone, Debug)]
@@ -62,8 +64,8 @@ impl Connector {
     /// Whether there is a server now that has the key, accepts the login and answers.
     pub async fn check(&self) -> Result<(), Unreachable> {
         let mut connection = self.open().await?;
-        let answered = cmd("PING", &[]).query_async::<redis::Value>(&mut connection).await;
-        answered.map(drop).map_err(|error| self.unreachable(error.to_string()))
+        let answered = cmd("PING").query_async(&mut connection).await;
+        answered.map_err(|error| self.unreachable(error.to_string()))
     }
 
     /// A connection whose commands are answered within [`RESPONSE_TIME_MAX`], or fail.
@@ -104,7 +106,7 @@ impl Connector {
     ) -> Result<MultiplexedConnection, Problem> {
         let mut connection = client.get_multiplexed_async_connection_with_config(config).await?;
         let name = format!("tidings:{}", self.role);
-        cmd("CLIENT", &["SETNAME", &name]).query_async::<redis::Value>(&mut connection).await.ok();
+        cmd("CLIENT").arg(&["SETNAME", &*name]).query_async::<()>(&mut connection).await.ok();
         Ok(connection)
     }
 
@@ -115,7 +117,7 @@ impl Connector {
         let connected = tokio::time::timeout(CONNECT_TIME_MAX, connecting).await;
         let problem = match connected {
             Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(Problem(problem))) => problem,
+            Ok(Err(problem)) => problem.to_string(),
             Err(_) => format!("no answer within {} s", CONNECT_TIME_MAX.as_secs()),
         };
         Err(self.unreachable(problem))
@@ -164,11 +166,11 @@ impl Connector {
             });
             match answered.await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(Problem(problem))) => problems.push(format!("{server}: {problem}")),
+                Ok(Err(problem)) => problems.push(format!("{server}: {problem}")),
                 Err(_) => problems.push(format!("{server}: no answer")),
             }
         }
-        Err(Problem(problems.join("; ")))
+        Err(problems.join("; ").into())
     }
 
     fn client_of(&self, address: &Address, login: RedisConnectionInfo) -> Result<Client, Problem> {
@@ -183,17 +185,17 @@ impl Connector {
 
 /// The master of a service, according to a Sentinel.
 async fn master_of(service: &str, sentinel: &mut MultiplexedConnection) -> Result<Address, Problem> {
-    let question = cmd("SENTINEL", &["GET-MASTER-ADDR-BY-NAME", service]);
-    let answer: Option<(String, u16)> = question.query_async(sentinel).await?;
-    let (host, port) = answer.ok_or_else(|| Problem(format!("unknown service {service}")))?;
+    let answer: Option<(String, u16)> =
+        cmd("SENTINEL").arg(&["GET-MASTER-ADDR-BY-NAME", service]).query_async(sentinel).await?;
+    let (host, port) = answer.ok_or_else(|| format!("unknown service {service}"))?;
     Ok(Address { host, port })
 }
 
 /// The node of a Redis Cluster that has a key, according to another node.
 async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) -> Result<Address, Problem> {
-    let slot: u16 = cmd("CLUSTER", &["KEYSLOT", key]).query_async(node).await?;
+    let slot: u16 = cmd("CLUSTER").arg(&["KEYSLOT", key]).query_async(node).await?;
     // Of each range: its first and last slot, then its master, then the replicas.
-    let ranges: Vec<Vec<redis::Value>> = cmd("CLUSTER", &["SLOTS"]).query_async(node).await?;
+    let ranges: Vec<Vec<redis::Value>> = cmd("CLUSTER").arg("SLOTS").query_async(node).await?;
     for range in ranges {
         let [first, last, redis::Value::Array(master), ..] = &range[..] else { continue };
         let (first, last): (u16, u16) = (from_redis_value_ref(first)?, from_redis_value_ref(last)?);
@@ -206,42 +208,19 @@ async fn owner_of(key: &str, node: &mut MultiplexedConnection, asked: &Address) 
             return Ok(Address { host, port: from_redis_value_ref(port)? });
         }
     }
-    Err(Problem(format!("no node of the cluster has the slot {slot}")))
+    Err(format!("no node of the cluster has the slot {slot}").into())
 }
 
 /// The policy by which the server evicts keys when its memory is full, if it can be read. Providers
 /// often refuse CONFIG, and users with restricted permissions may have neither command.
 pub(crate) async fn eviction_policy(connection: &mut MultiplexedConnection) -> Option<String> {
     let reported: Result<Vec<String>, _> =
-        cmd("CONFIG", &["GET", "maxmemory-policy"]).query_async(connection).await;
+        cmd("CONFIG").arg(&["GET", "maxmemory-policy"]).query_async(connection).await;
     if let Ok([_, policy]) = reported.as_deref() {
         return Some(policy.clone());
     }
-    let reported: String = cmd("INFO", &["memory"]).query_async(connection).await.ok()?;
+    let reported: String = cmd("INFO").arg("memory").query_async(connection).await.ok()?;
     reported.lines().find_map(|line| line.strip_prefix("maxmemory_policy:")).map(str::to_owned)
-}
-
-/// What went wrong, in words for people.
-struct Problem(String);
-
-impl From<RedisError> for Problem {
-    fn from(error: RedisError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<redis::ParsingError> for Problem {
-    fn from(error: redis::ParsingError) -> Self {
-        Self(error.to_string())
-    }
-}
-
-fn cmd(name: &str, arguments: &[&str]) -> redis::Cmd {
-    let mut command = redis::cmd(name);
-    for argument in arguments {
-        command.arg(argument);
-    }
-    command
 }
 
 fn config(response_time_max: Duration) -> AsyncConnectionConfig {
@@ -271,7 +250,7 @@ fn certificates(tls: &Tls) -> Result<TlsCertificates, Problem> {
     // that the process has already installed is kept.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| Problem(format!("{} cannot be read: {error}", path.display())))
+        std::fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))
     };
     let root_cert = tls.trusted.as_deref().map(read).transpose()?;
     let client_tls = match &tls.own {

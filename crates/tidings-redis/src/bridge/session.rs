@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{counts::Count, echoes::Echoes, inbox::Message, outwards::Outwards, state::BridgeState};
-use crate::{Connector, connect::Unreachable};
+use crate::{Connector, connect::Problem};
 
 /// How often the server is pinged. With the limit on replies, a connection that is dead and silent
 /// is detected within twice this time.
@@ -24,26 +24,9 @@ pub(super) struct Session {
     listener: Arc<Listener>,
 }
 
-/// Why there is no connection.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum Lost {
-    #[error(transparent)]
-    Unreachable(#[from] Unreachable),
-    #[error("{0}")]
-    Redis(String),
-    #[error("the connection was closed")]
-    Closed,
-}
-
-impl From<RedisError> for Lost {
-    fn from(error: RedisError) -> Self {
-        Self::Redis(error.to_string())
-    }
-}
-
 impl Session {
     /// Connects and subscribes.
-    pub(super) async fn open(shared: &Arc<BridgeState>) -> Result<Self, Lost> {
+    pub(super) async fn open(shared: &Arc<BridgeState>) -> Result<Self, Problem> {
         let listener = Arc::new(Listener {
             shared: Arc::clone(shared),
             echoes: Echoes::default(),
@@ -68,13 +51,13 @@ impl Session {
         Ok(Self { connection, listener })
     }
 
-    /// Sends outgoing messages until the connection is lost.
-    pub(super) async fn serve(&mut self, outwards: &mut Outwards) -> Lost {
+    /// Sends outgoing messages until the connection is lost. Returns the reason.
+    pub(super) async fn serve(&mut self, outwards: &mut Outwards) -> Problem {
         let mut pings = interval(PING_PAUSE);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let done = tokio::select! {
-                () = self.listener.closed.notified() => return Lost::Closed,
+                () = self.listener.closed.notified() => return "the connection was closed".into(),
                 _ = pings.tick() => self.ping().await,
                 messages = outwards.next() => self.send(&messages).await,
             };
