@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::{RedisError, aio::MultiplexedConnection};
 use tokio::{sync::watch, time::timeout};
+
+use crate::trouble::{Trouble, judge};
 
 /// Whether there is a connection now.
 pub(crate) struct SharedConnection {
@@ -66,8 +68,17 @@ impl SharedConnection {
         }
     }
 
-    /// The connection of this number is not used any more.
-    pub(crate) fn break_off(&self, number: u64, problem: &str) {
+    /// What the error of a request on the connection of this number means. If it makes the
+    /// connection unusable, that is not used any more.
+    pub(crate) fn judge(&self, number: u64, error: &RedisError) -> Trouble {
+        let (trouble, is_broken) = judge(error);
+        if is_broken {
+            self.break_off(number, &trouble.to_string());
+        }
+        trouble
+    }
+
+    fn break_off(&self, number: u64, problem: &str) {
         self.state.send_if_modified(|state| {
             let is_this = matches!(state, State::Up { number: this, .. } if *this == number);
             if is_this {

@@ -4,13 +4,16 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tidings_log::{AppendError, Unavailable, cluster::ClusterError};
 
 /// Why there is no answer.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum Trouble {
     /// Nothing was done.
+    #[error("{0}")]
     Away(String),
     /// It may have been done.
+    #[error("{0}")]
     Unknown(String),
     /// Redis is full, or the batch is larger than the log.
+    #[error("{0}")]
     Full(String),
 }
 
@@ -18,12 +21,6 @@ impl Trouble {
     /// A reply that none of our scripts gives.
     pub(crate) fn strange(what: &str) -> Self {
         Self::Unknown(format!("unexpected reply from Redis to {what}"))
-    }
-
-    /// The problem in words for people.
-    pub(crate) fn problem(&self) -> &str {
-        let (Self::Away(problem) | Self::Unknown(problem) | Self::Full(problem)) = self;
-        problem
     }
 
     /// For a call that appends.
@@ -38,17 +35,17 @@ impl Trouble {
     /// For a call that does what an earlier one may have done, or the rest of something.
     pub(crate) fn of_repetition(self) -> Self {
         match self {
-            Self::Away(problem) | Self::Unknown(problem) => Self::Unknown(problem),
-            // The key was not there: nothing has been appended by the first call either.
-            Self::Full(problem) => Self::Full(problem),
+            Self::Away(problem) => Self::Unknown(problem),
+            // If Redis is full the key was not there: nothing has been appended by the first call
+            // either.
+            Self::Unknown(_) | Self::Full(_) => self,
         }
     }
 }
 
 impl From<Trouble> for Unavailable {
     fn from(trouble: Trouble) -> Self {
-        let (Trouble::Away(problem) | Trouble::Unknown(problem) | Trouble::Full(problem)) = trouble;
-        Self(problem)
+        Self(trouble.to_string())
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{FromRedisValue, PushInfo, PushKind, Script, Value, aio::MultiplexedConnection};
+use redis::{FromRedisValue, PushInfo, PushKind, RedisResult, Script, Value, aio::MultiplexedConnection};
 use tidings_log::{cluster::ClusterError, parts::lock, vital::catch_panic};
 use tokio::{
     sync::{Notify, broadcast, watch},
@@ -17,7 +17,11 @@ use tokio::{
 };
 
 use super::scripts::{LIST, LOOK};
-use crate::{Connector, RedisSettings, connect::RETRY, shared_connection::SharedConnection, trouble::judge};
+use crate::{
+    Connector, RedisSettings,
+    connect::{Problem, RETRY},
+    shared_connection::SharedConnection,
+};
 
 /// Most messages of one channel that are queued for a listener, rounded up to a power of two.
 /// Beyond that, it loses the oldest.
@@ -49,6 +53,13 @@ pub(super) struct LiveValue {
     pub(super) left: Duration,
 }
 
+impl LiveValue {
+    /// As the scripts return it.
+    fn of((key, value, left_millis): (String, Vec<u8>, u64)) -> Self {
+        Self { key, value, left: Duration::from_millis(left_millis) }
+    }
+}
+
 /// Two connections, the second subscribed to both channels.
 struct Connections {
     commands: MultiplexedConnection,
@@ -72,7 +83,8 @@ impl ClusterClient {
 
     /// Connects, and starts the task that keeps connected.
     pub(super) async fn open(self: &Arc<Self>) -> Result<AbortHandle, ClusterError> {
-        let connections = self.connect().await.map_err(ClusterError::Unavailable)?;
+        let connections = self.connect().await;
+        let connections = connections.map_err(|problem| ClusterError::Unavailable(problem.to_string()))?;
         self.connection.put_up(connections.commands.clone(), 1);
         let client = Arc::clone(self);
         let keeper = tokio::spawn(async move {
@@ -100,22 +112,10 @@ impl ClusterClient {
         arguments: &[&[u8]],
     ) -> Result<T, ClusterError> {
         let (mut commands, number) = self.connection.commands().map_err(ClusterError::Unavailable)?;
-        let mut invocation = script.prepare_invoke();
         let [leases, others @ ..] = &self.keys;
-        invocation.key(format!("{leases}{lease}"));
-        for key in others {
-            invocation.key(key);
-        }
-        for argument in arguments {
-            invocation.arg(*argument);
-        }
-        invocation.invoke_async(&mut commands).await.map_err(|error| {
-            let (trouble, is_broken) = judge(&error);
-            if is_broken {
-                self.connection.break_off(number, trouble.problem());
-            }
-            trouble.into()
-        })
+        let mut invocation = script.key(format!("{leases}{lease}"));
+        let answered = invocation.key(others).arg(arguments).invoke_async(&mut commands).await;
+        answered.map_err(|error| self.connection.judge(number, &error).into())
     }
 
     /// Those of these keys that exist.
@@ -123,7 +123,7 @@ impl ClusterClient {
         let keys: Vec<_> = keys.iter().map(String::as_bytes).collect();
         let mut found = Vec::new();
         for keys in keys.chunks(LOOK_KEYS_MAX) {
-            found.extend(found_in(self.run(&LOOK, keys).await?)?);
+            found.extend(self.run::<Vec<_>>(&LOOK, keys).await?.into_iter().map(LiveValue::of));
         }
         Ok(found)
     }
@@ -132,9 +132,9 @@ impl ClusterClient {
         let mut found = Vec::new();
         let mut after = Vec::new();
         loop {
-            let mut answer: Vec<Vec<u8>> = self.run(&LIST, &[prefix.as_bytes(), &after]).await?;
-            after = answer.pop().ok_or_else(strange)?;
-            found.extend(found_in(answer)?);
+            let page: Vec<_>;
+            (page, after) = self.run(&LIST, &[prefix.as_bytes(), &after]).await?;
+            found.extend(page.into_iter().map(LiveValue::of));
             if after.is_empty() {
                 return Ok(found);
             }
@@ -159,8 +159,8 @@ impl ClusterClient {
         Ok(listeners.or_insert_with(|| broadcast::Sender::new(MESSAGES_MAX)).subscribe())
     }
 
-    async fn connect(self: &Arc<Self>) -> Result<Connections, String> {
-        let commands = self.connector.open().await.map_err(|error| error.to_string())?;
+    async fn connect(self: &Arc<Self>) -> Result<Connections, Problem> {
+        let commands = self.connector.open().await?;
         let ended = Arc::new(Notify::new());
         let receive = {
             let (client, ended) = (Arc::clone(self), Arc::clone(&ended));
@@ -173,36 +173,29 @@ impl ClusterClient {
                 Ok::<_, Infallible>(())
             }
         };
-        let subscriptions = self.connector.open_hearing(receive).await;
-        let mut subscriptions = subscriptions.map_err(|error| error.to_string())?;
+        let mut subscriptions = self.connector.open_hearing(receive).await?;
         let [.., changes, messages] = &self.keys;
-        subscriptions.subscribe(&[changes, messages]).await.map_err(|error| error.to_string())?;
+        subscriptions.subscribe(&[changes, messages]).await?;
         Ok(Connections { commands, subscriptions, ended })
     }
 
     /// Stays connected, until it is aborted.
     async fn keep(self: Arc<Self>, first: Connections) {
-        let mut connections = Some(first);
-        let mut number = 0;
+        let mut connected: Result<_, Problem> = Ok(first);
         let mut retry = RETRY;
-        loop {
-            let connected = match connections.take() {
-                Some(connections) => Ok(connections),
-                None => self.connect().await,
-            };
+        for number in 1.. {
             let problem = match connected {
                 Ok(Connections { commands, subscriptions, ended }) => {
-                    number += 1;
                     retry.succeeded();
                     self.connection.put_up(commands, number);
                     self.notifier.send_replace(());
                     tokio::select! {
-                        problem = ping(subscriptions) => problem,
+                        Err(error) = ping(subscriptions) => error.to_string(),
                         () = ended.notified() => "the connection for subscriptions ended".to_owned(),
                         () = self.connection.broken_off(number) => "the connection failed".to_owned(),
                     }
                 }
-                Err(problem) => problem,
+                Err(problem) => problem.to_string(),
             };
             // Of consecutive failures only the first is logged.
             if retry.failures() == 0 {
@@ -210,6 +203,7 @@ impl ClusterClient {
             }
             self.connection.take_down(problem);
             sleep(retry.failed()).await;
+            connected = self.connect().await;
         }
     }
 
@@ -233,14 +227,12 @@ impl ClusterClient {
     }
 }
 
-/// Pings a connection until it fails, and returns the reason.
-async fn ping(mut connection: MultiplexedConnection) -> String {
+/// Pings a connection until it fails.
+async fn ping(mut connection: MultiplexedConnection) -> RedisResult<Infallible> {
     let mut turns = interval(PING_INTERVAL);
     loop {
         turns.tick().await;
-        if let Err(error) = redis::cmd("PING").query_async::<Value>(&mut connection).await {
-            return error.to_string();
-        }
+        redis::cmd("PING").query_async::<()>(&mut connection).await?;
     }
 }
 
@@ -251,21 +243,6 @@ fn opened(envelope: &[u8]) -> Option<(&str, &[u8])> {
     let length: usize = std::str::from_utf8(&envelope[..colon]).ok()?.parse().ok()?;
     let (channel, message) = envelope[colon + 1..].split_at_checked(length)?;
     Some((std::str::from_utf8(channel).ok()?, message))
-}
-
-fn found_in(answer: Vec<Vec<u8>>) -> Result<Vec<LiveValue>, ClusterError> {
-    let mut found = Vec::with_capacity(answer.len() / 3);
-    let mut answer = answer.into_iter();
-    while let (Some(key), Some(value), Some(left)) = (answer.next(), answer.next(), answer.next()) {
-        let key = String::from_utf8(key).map_err(|_| strange())?;
-        let left = std::str::from_utf8(&left).ok().and_then(|left| left.parse().ok());
-        found.push(LiveValue { key, value, left: Duration::from_millis(left.ok_or_else(strange)?) });
-    }
-    Ok(found)
-}
-
-fn strange() -> ClusterError {
-    ClusterError::Unavailable("unexpected reply from Redis".to_owned())
 }
 
 #[cfg(test)]

@@ -10,11 +10,12 @@
 //! retries after a growing, jittered delay.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex, atomic::AtomicU64},
     time::Duration,
 };
 
-use redis::{Script, Value, aio::MultiplexedConnection};
+use redis::{AsyncTypedCommands as _, RedisResult, Script, Value, aio::MultiplexedConnection};
 use tidings_log::{Clock, Epoch, LogStats, Unavailable, parts::lock, vital::catch_panic};
 use tokio::{
     sync::watch,
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     Connector,
-    connect::{RESPONSE_TIME_MAX, RETRY, eviction_policy},
+    connect::{Problem, RESPONSE_TIME_MAX, RETRY, eviction_policy},
     shared_connection::SharedConnection,
     trouble::{Trouble, judge},
 };
@@ -72,7 +73,7 @@ pub(super) struct LogClient {
     canary_back: Mutex<Option<Instant>>,
     eviction: Mutex<Eviction>,
     /// What the log kept when a canary was sent last.
-    kept: Mutex<Kept>,
+    kept: Mutex<LogStats>,
     /// How many entries were read that are no events.
     pub(super) rejected: AtomicU64,
 }
@@ -133,15 +134,6 @@ pub(super) struct End {
     pub(super) deletions: u64,
 }
 
-/// What the log keeps.
-#[derive(Clone, Copy, Default)]
-struct Kept {
-    events: u64,
-    bytes: u64,
-    oldest: Option<u64>,
-    newest: Option<u64>,
-}
-
 /// New connections.
 struct Connections {
     commands: MultiplexedConnection,
@@ -158,6 +150,7 @@ impl LogClient {
         Self {
             keys: Keys::of(&settings.name),
             replicas: Replicas::new(settings.wait_replicas),
+            kept: Mutex::new(LogStats::new("redis", settings.limits.bytes_max)),
             connector,
             settings,
             clock,
@@ -169,14 +162,13 @@ impl LogClient {
             known: Mutex::new(None),
             canary_back: Mutex::new(None),
             eviction: Mutex::new(Eviction::Unasked),
-            kept: Mutex::default(),
             rejected: AtomicU64::new(0),
         }
     }
 
     /// Connects, starts the task, and waits for the first canary.
     pub(super) async fn open(self: &Arc<Self>) -> Result<AbortHandle, Unavailable> {
-        let connections = self.connect().await.map_err(Unavailable)?;
+        let connections = self.connect().await.map_err(|problem| Unavailable(problem.to_string()))?;
         if let Some(problem) = lock(&self.eviction).problem() {
             return Err(Unavailable(format!("{}: {problem}", self.connector)));
         }
@@ -231,13 +223,8 @@ impl LogClient {
     ) -> Result<(Answer, MultiplexedConnection, u64), Trouble> {
         for _ in 0..TURNS_MAX {
             let (mut commands, number) = connection.commands().map_err(Trouble::Away)?;
-            let answer =
-                self.run(&mut commands, script, arguments).await.map_err(|(trouble, is_broken)| {
-                    if is_broken {
-                        connection.break_off(number, trouble.problem());
-                    }
-                    trouble
-                })?;
+            let value = self.run(&mut commands, script, arguments).await;
+            let answer = Answer::of(value.map_err(|error| connection.judge(number, &error))?)?;
             if !answer.is_again() {
                 return Ok((answer, commands, number));
             }
@@ -250,15 +237,12 @@ impl LogClient {
         connection: &mut MultiplexedConnection,
         script: &Script,
         arguments: &[&str],
-    ) -> Result<Answer, (Trouble, bool)> {
+    ) -> RedisResult<Value> {
         let now = self.clock.as_ref().map_or_else(String::new, |clock| clock.now().to_millis().to_string());
         let limits = &self.settings.limits;
         let optional = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
         let age_max = limits.age_max.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        let mut invocation = script.prepare_invoke();
-        for key in self.keys.all() {
-            invocation.key(key);
-        }
+        let mut invocation = script.key(self.keys.all());
         invocation
             .arg(now)
             .arg(fresh())
@@ -266,12 +250,9 @@ impl LogClient {
             .arg(optional(limits.count_max))
             .arg(optional(age_max))
             .arg(limits.floors_max)
-            .arg(tidings_log::MemoryLimits::FLOORS_BYTES_MAX);
-        for argument in arguments {
-            invocation.arg(argument);
-        }
-        let value: Value = invocation.invoke_async(connection).await.map_err(|error| judge(&error))?;
-        Answer::of(value).map_err(|trouble| (trouble, false))
+            .arg(tidings_log::MemoryLimits::FLOORS_BYTES_MAX)
+            .arg(arguments);
+        invocation.invoke_async(connection).await
     }
 
     pub(super) fn listen(&self) -> watch::Receiver<()> {
@@ -292,13 +273,8 @@ impl LogClient {
 
     /// What the log kept a second ago or less, while there is a connection.
     pub(super) fn stats(&self) -> LogStats {
-        let Kept { events, bytes, oldest, newest } = *lock(&self.kept);
-        let mut stats = LogStats::new("redis", self.settings.limits.bytes_max);
+        let mut stats = *lock(&self.kept);
         stats.is_up = self.health().is_ok();
-        stats.events = events;
-        stats.bytes = bytes;
-        stats.oldest = oldest.map(time_of);
-        stats.newest = newest.map(time_of);
         stats
     }
 
@@ -368,24 +344,18 @@ impl LogClient {
 
     /// Stays connected, until it is aborted.
     async fn keep(self: &Arc<Self>, first: Connections) {
-        let mut connections = Some(first);
-        let mut number = 0;
+        let mut connected: Result<_, Problem> = Ok(first);
         let mut retry = RETRY;
-        loop {
-            let connected = match connections.take() {
-                Some(connections) => Ok(connections),
-                None => self.connect().await,
-            };
+        for number in 1.. {
             let problem = match connected {
                 Ok(connections) => {
-                    number += 1;
                     if number > 1 {
                         tracing::info!(redis = %self.connector, "the log has reconnected");
                     }
                     retry.succeeded();
-                    self.serve(connections, number).await
+                    self.serve(connections, number).await.to_string()
                 }
-                Err(problem) => problem,
+                Err(problem) => problem.to_string(),
             };
             // Of consecutive failures only the first is logged.
             if retry.failures() == 0 {
@@ -394,30 +364,24 @@ impl LogClient {
             self.replicas.connection.take_down(problem.clone());
             self.connection.take_down(problem);
             sleep(retry.failed()).await;
+            connected = self.connect().await;
         }
     }
 
     /// Makes the connections and checks that everything is there that this process knows of.
-    async fn connect(&self) -> Result<Connections, String> {
-        let mut commands = self.connector.open().await.map_err(|error| error.to_string())?;
-        let notifications = self.connector.open_with(ENTRY_WAIT_TIME_MAX + RESPONSE_TIME_MAX).await;
-        let notifications = notifications.map_err(|error| error.to_string())?;
-        let waiting = if self.replicas.are_wanted() {
-            Some(self.connector.open().await.map_err(|error| error.to_string())?)
-        } else {
-            None
-        };
+    async fn connect(&self) -> Result<Connections, Problem> {
+        let mut commands = self.connector.open().await?;
+        let notifications = self.connector.open_with(ENTRY_WAIT_TIME_MAX + RESPONSE_TIME_MAX).await?;
+        let waiting = if self.replicas.are_wanted() { Some(self.connector.open().await?) } else { None };
         self.look_at_eviction(&mut commands).await;
         for script in scripts::ALL {
-            script.load_async(&mut commands).await.map_err(|error| error.to_string())?;
+            script.load_async(&mut commands).await?;
         }
         let mut last = redis::cmd("XREVRANGE");
         last.arg(self.keys.notifier()).arg("+").arg("-").arg("COUNT").arg(1);
-        let last: Vec<(String, Vec<String>)> =
-            last.query_async(&mut commands).await.map_err(|error| error.to_string())?;
+        let last: Vec<(String, Vec<String>)> = last.query_async(&mut commands).await?;
         let notifier_received = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
-        let log_received =
-            self.probe(&mut commands, "").await.map_err(|trouble| Unavailable::from(trouble).0)?;
+        let log_received = self.probe(&mut commands, "").await?;
         Ok(Connections { commands, notifications, waiting, log_received, notifier_received })
     }
 
@@ -459,13 +423,13 @@ impl LogClient {
         let deletions = known.as_ref().map_or(0, |known| known.deletions).to_string();
         let Newest { topics, text } = known.map_or_else(Newest::default, |known| known.event);
         let arguments = [&*epoch, &starts.earlier(), &id, &topics, &text, &deletions, canary];
-        let answer = self.run(commands, &scripts::PROBE, &arguments).await.map_err(|(trouble, _)| trouble)?;
-        *lock(&self.kept) = Kept {
-            events: answer.number(5)?,
-            bytes: answer.number(6)?,
-            oldest: place_of(answer.bytes(7)?),
-            newest: place_of(answer.bytes(8)?),
-        };
+        let value = self.run(commands, &scripts::PROBE, &arguments).await;
+        let answer = Answer::of(value.map_err(|error| judge(&error).0)?)?;
+        let mut kept = LogStats::new("redis", self.settings.limits.bytes_max);
+        (kept.events, kept.bytes) = (answer.number(5)?, answer.number(6)?);
+        kept.oldest = place_of(answer.bytes(7)?).map(time_of);
+        kept.newest = place_of(answer.bytes(8)?).map(time_of);
+        *lock(&self.kept) = kept;
         let end = answer.text(1)?;
         let before = starts.newest();
         let starts = self.learn_starts(&answer.text(0)?, asked_at)?;
@@ -480,7 +444,7 @@ impl LogClient {
     }
 
     /// Uses these connections until one of them fails, and returns the reason.
-    async fn serve(&self, connections: Connections, number: u64) -> String {
+    async fn serve(&self, connections: Connections, number: u64) -> Problem {
         let Connections { commands, notifications, waiting, log_received, notifier_received } = connections;
         *lock(&self.canary_back) = None;
         if let Some(waiting) = waiting {
@@ -489,10 +453,10 @@ impl LogClient {
         self.connection.put_up(commands.clone(), number);
         self.notifier.send_replace(());
         tokio::select! {
-            problem = self.receive(notifications, log_received, notifier_received) => problem,
+            Err(error) = self.receive(notifications, log_received, notifier_received) => error.into(),
             problem = self.send_canaries(commands) => problem,
-            () = self.connection.broken_off(number) => "the connection failed".to_owned(),
-            () = self.replicas.connection.broken_off(number) => "the connection failed".to_owned(),
+            () = self.connection.broken_off(number) => "the connection failed".into(),
+            () = self.replicas.connection.broken_off(number) => "the connection failed".into(),
         }
     }
 
@@ -502,7 +466,7 @@ impl LogClient {
         mut notifications: MultiplexedConnection,
         mut log_received: String,
         mut notifier_received: String,
-    ) -> String {
+    ) -> RedisResult<Infallible> {
         type Streams = Vec<(String, Vec<(String, Vec<String>)>)>;
         loop {
             let mut wait = redis::cmd("XREAD");
@@ -515,10 +479,7 @@ impl LogClient {
                 .arg(self.keys.notifier())
                 .arg(&log_received)
                 .arg(&notifier_received);
-            let streams: Option<Streams> = match wait.query_async(&mut notifications).await {
-                Ok(streams) => streams,
-                Err(error) => return error.to_string(),
-            };
+            let streams: Option<Streams> = wait.query_async(&mut notifications).await?;
             let mut is_news = false;
             for (stream, entries) in streams.into_iter().flatten() {
                 for (id, fields) in entries {
@@ -534,18 +495,12 @@ impl LogClient {
             if is_news {
                 self.notifier.send_replace(());
             }
-            let mut newest = redis::cmd("HGET");
-            newest.arg(self.keys.state()).arg("newest");
-            match newest.query_async::<Option<String>>(&mut notifications).await {
-                Ok(newest) => {
-                    let newest = newest.unwrap_or_else(|| "0-0".to_owned());
-                    // A tail that was woken a moment ago may have looked before these arrived.
-                    if newest != log_received {
-                        log_received = newest;
-                        self.notifier.send_replace(());
-                    }
-                }
-                Err(error) => return error.to_string(),
+            let newest = notifications.hget(self.keys.state(), "newest").await?;
+            let newest = newest.unwrap_or_else(|| "0-0".to_owned());
+            // A tail that was woken a moment ago may have looked before these arrived.
+            if newest != log_received {
+                log_received = newest;
+                self.notifier.send_replace(());
             }
         }
     }
@@ -556,16 +511,14 @@ impl LogClient {
         if kind != "canary" {
             return true;
         }
-        if value.starts_with(&self.name) {
-            let was_back = lock(&self.canary_back).replace(Instant::now()).is_some();
-            return !was_back;
-        }
-        false
+        // The first canary of a connection shows that the log can be used.
+        value.starts_with(&self.name) && lock(&self.canary_back).replace(Instant::now()).is_none()
     }
 
-    async fn send_canaries(&self, mut commands: MultiplexedConnection) -> String {
+    async fn send_canaries(&self, mut commands: MultiplexedConnection) -> Problem {
         let started = Instant::now();
-        for count in 0u64.. {
+        let mut count = 0;
+        loop {
             if count % EVICTION_CANARIES == EVICTION_CANARIES - 1 {
                 self.look_at_eviction(&mut commands).await;
             }
@@ -575,17 +528,17 @@ impl LogClient {
                 // A full Redis is no reason to reconnect; health reports it when no canary comes
                 // back.
                 Ok(_) | Err(Trouble::Full(_)) => {}
-                Err(trouble) => return Unavailable::from(trouble).0,
+                Err(trouble) => return trouble.into(),
             }
             if self.starts().newest() != epoch {
                 self.notifier.send_replace(());
             }
             let back = lock(&self.canary_back).unwrap_or(started);
             if back.elapsed() > 2 * CANARY_AGE_MAX {
-                return "a write is not read back".to_owned();
+                return "a write is not read back".into();
             }
             sleep(CANARY_INTERVAL).await;
+            count += 1;
         }
-        unreachable!("the counting has no end")
     }
 }

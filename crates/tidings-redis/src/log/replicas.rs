@@ -13,10 +13,7 @@ use std::{
 use redis::aio::MultiplexedConnection;
 use tokio::sync::Mutex;
 
-use crate::{
-    shared_connection::SharedConnection,
-    trouble::{Trouble, judge},
-};
+use crate::{shared_connection::SharedConnection, trouble::Trouble};
 
 /// How long replicas have to take over what was written. A request that arrives during one wait is
 /// answered after the next one, which has to be within the reply timeout of a connection.
@@ -76,13 +73,7 @@ impl Replicas {
             Ok(reached) => {
                 Err(Trouble::Unknown(format!("{reached} of {} replicas acknowledged it", self.wanted)))
             }
-            Err(error) => {
-                let (trouble, is_broken) = judge(&error);
-                if is_broken {
-                    self.connection.break_off(connection, trouble.problem());
-                }
-                Err(Trouble::Unknown(trouble.problem().to_owned()))
-            }
+            Err(error) => Err(Trouble::Unknown(self.connection.judge(connection, &error).to_string())),
         };
         *waited = Waited { connection, through, outcome: outcome.clone() };
         outcome

@@ -1,5 +1,5 @@
--- Keys with a prefix that follow a key, a bounded number of them: prefix, key or ''. Returns {key,
--- value, remaining milliseconds, …, last key that was looked at or ''}.
+-- Keys with a prefix that follow a key, a bounded number of them: prefix, key or ''. Returns {{{key,
+-- value, remaining milliseconds}, …}, last key that was looked at or ''}.
 local AT_ONCE = 1000
 expire()
 local prefix, after = ARGV[1], ARGV[2]
@@ -10,10 +10,7 @@ local found = {}
 for _, key in ipairs(keys) do
   local till = tonumber(call('ZSCORE', UNTIL, key) or 0)
   if till > now then
-    found[#found + 1] = key
-    found[#found + 1] = call('HGET', VALUES, key)
-    found[#found + 1] = int(till - now)
+    found[#found + 1] = {key, call('HGET', VALUES, key), int(till - now)}
   end
 end
-found[#found + 1] = #keys == AT_ONCE and keys[#keys] or ''
-return found
+return {found, #keys == AT_ONCE and keys[#keys] or ''}
