@@ -167,7 +167,7 @@ impl Log for RedisLog {
     async fn bounds(&self) -> Result<Bounds, Unavailable> {
         let end = self.0.client.end().await?;
         Ok(Bounds {
-            epochs: end.epochs.epochs().clone(),
+            epochs: end.epochs.epochs(),
             oldest: end.oldest.map(position),
             newest: position(end.newest),
             retention_bytes: Some(self.0.client.settings.limits.bytes_max),

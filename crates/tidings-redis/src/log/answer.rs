@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use redis::Value;
+use redis::{Value, from_redis_value_ref};
 use tidings_log::Epoch;
 
 use super::{entry::Raw, places::place_of};
@@ -25,44 +25,33 @@ impl Answer {
         matches!(&self.0[..], [Value::BulkString(word)] if word == b"again")
     }
 
-    fn at(&self, index: usize) -> Result<&Value, Trouble> {
-        self.0.get(index).ok_or_else(|| Trouble::strange("a script"))
+    /// The element at this index, as `read` takes it.
+    fn read<'a, T>(&'a self, index: usize, read: impl Fn(&'a Value) -> Option<T>) -> Result<T, Trouble> {
+        self.0.get(index).and_then(read).ok_or_else(|| Trouble::strange("a script"))
     }
 
     pub(super) fn bytes(&self, index: usize) -> Result<&[u8], Trouble> {
-        match self.at(index)? {
-            Value::BulkString(bytes) => Ok(bytes),
-            _ => Err(Trouble::strange("a script")),
-        }
+        self.read(index, bytes)
     }
 
     pub(super) fn text(&self, index: usize) -> Result<String, Trouble> {
-        Ok(String::from_utf8_lossy(self.bytes(index)?).into_owned())
+        Ok(self.read(index, text)?.into_owned())
     }
 
     pub(super) fn number(&self, index: usize) -> Result<u64, Trouble> {
-        let number = match self.at(index)? {
-            Value::Int(number) => u64::try_from(*number).ok(),
-            Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()),
-            _ => None,
-        };
-        number.ok_or_else(|| Trouble::strange("a script"))
+        self.read(index, |value| from_redis_value_ref(value).ok())
     }
 
     pub(super) fn place(&self, index: usize) -> Result<u64, Trouble> {
-        place_of(self.bytes(index)?).ok_or_else(|| Trouble::strange("a script"))
+        self.read(index, |value| place_of(bytes(value)?))
     }
 
     pub(super) fn epoch(&self, index: usize) -> Result<Epoch, Trouble> {
-        let number = u64::from_str_radix(&self.text(index)?, 16);
-        number.map(Epoch::from_u64).map_err(|_| Trouble::strange("a script"))
+        self.read(index, |value| u64::from_str_radix(&text(value)?, 16).ok()).map(Epoch::from_u64)
     }
 
     pub(super) fn list(&self, index: usize) -> Result<&[Value], Trouble> {
-        match self.at(index)? {
-            Value::Array(values) => Ok(values),
-            _ => Err(Trouble::strange("a script")),
-        }
+        self.read(index, Value::as_sequence)
     }
 
     /// The entries of a stream. Entries that are not ours are skipped.

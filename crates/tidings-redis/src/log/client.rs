@@ -29,7 +29,7 @@ use super::{
     floors::FloorCopy,
     places::{place, place_of, time_of},
     replicas::Replicas,
-    scripts::{self, Keys},
+    scripts,
     settings::RedisSettings,
 };
 use crate::{
@@ -60,7 +60,7 @@ pub(super) struct LogClient {
     connector: Connector,
     pub(super) settings: RedisSettings,
     clock: Option<Clock>,
-    keys: Keys,
+    keys: [String; 10],
     /// Identifies the canaries of this process.
     name: String,
     pub(super) connection: SharedConnection,
@@ -148,7 +148,7 @@ struct Connections {
 impl LogClient {
     pub(super) fn new(connector: Connector, settings: RedisSettings, clock: Option<Clock>) -> Self {
         Self {
-            keys: Keys::of(&settings.name),
+            keys: scripts::keys(&settings.name),
             replicas: Replicas::new(settings.wait_replicas),
             kept: Mutex::new(LogStats::new("redis", settings.limits.bytes_max)),
             connector,
@@ -242,7 +242,7 @@ impl LogClient {
         let limits = &self.settings.limits;
         let optional = |limit: Option<u64>| limit.map_or_else(String::new, |limit| limit.to_string());
         let age_max = limits.age_max.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        let mut invocation = script.key(self.keys.all());
+        let mut invocation = script.key(&self.keys);
         invocation
             .arg(now)
             .arg(fresh())
@@ -377,8 +377,9 @@ impl LogClient {
         for script in scripts::ALL {
             script.load_async(&mut commands).await?;
         }
+        let [.., notifier, _] = &self.keys;
         let mut last = redis::cmd("XREVRANGE");
-        last.arg(self.keys.notifier()).arg("+").arg("-").arg("COUNT").arg(1);
+        last.arg(notifier).arg("+").arg("-").arg("COUNT").arg(1);
         let last: Vec<(String, Vec<String>)> = last.query_async(&mut commands).await?;
         let notifier_received = last.into_iter().next().map_or_else(|| "0-0".to_owned(), |(id, _)| id);
         let log_received = self.probe(&mut commands, "").await?;
@@ -468,22 +469,17 @@ impl LogClient {
         mut notifier_received: String,
     ) -> RedisResult<Infallible> {
         type Streams = Vec<(String, Vec<(String, Vec<String>)>)>;
+        let [log, state, .., notifier, _] = &self.keys;
+        let millis = u64::try_from(ENTRY_WAIT_TIME_MAX.as_millis()).unwrap_or(u64::MAX);
         loop {
             let mut wait = redis::cmd("XREAD");
-            wait.arg("COUNT")
-                .arg(1)
-                .arg("BLOCK")
-                .arg(u64::try_from(ENTRY_WAIT_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
-            wait.arg("STREAMS")
-                .arg(self.keys.log())
-                .arg(self.keys.notifier())
-                .arg(&log_received)
-                .arg(&notifier_received);
+            wait.arg("COUNT").arg(1).arg("BLOCK").arg(millis);
+            wait.arg("STREAMS").arg(&[log, notifier, &log_received, &notifier_received]);
             let streams: Option<Streams> = wait.query_async(&mut notifications).await?;
             let mut is_news = false;
             for (stream, entries) in streams.into_iter().flatten() {
                 for (id, fields) in entries {
-                    if stream == self.keys.log() {
+                    if stream == *log {
                         is_news = true;
                         log_received = id;
                     } else {
@@ -495,7 +491,7 @@ impl LogClient {
             if is_news {
                 self.notifier.send_replace(());
             }
-            let newest = notifications.hget(self.keys.state(), "newest").await?;
+            let newest = notifications.hget(state, "newest").await?;
             let newest = newest.unwrap_or_else(|| "0-0".to_owned());
             // A tail that was woken a moment ago may have looked before these arrived.
             if newest != log_received {

@@ -11,24 +11,13 @@ use tidings_log::{Epoch, EpochStart, Epochs, parts::position};
 use super::places::place_of;
 
 /// All epochs, with the numbers at which they begin.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Starts {
-    epochs: Epochs,
-    begun: Vec<Begun>,
-}
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Starts(Vec<Begun>);
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Begun {
-    epoch: Epoch,
-    after: u64,
+    start: EpochStart,
     number: u64,
-}
-
-/// Before anything is known.
-impl Default for Starts {
-    fn default() -> Self {
-        Self { epochs: Epochs::starting(Epoch::from_u64(0)), begun: Vec::new() }
-    }
 }
 
 /// The next epoch of a tail.
@@ -45,7 +34,7 @@ impl Starts {
     /// A log that begins with this epoch.
     #[cfg(test)]
     pub(super) fn starting(epoch: Epoch) -> Self {
-        Self { epochs: Epochs::starting(epoch), begun: vec![Begun { epoch, after: 0, number: 0 }] }
+        Self(vec![Begun { start: Epochs::starting(epoch).current(), number: 0 }])
     }
 
     /// Reads what the scripts write. `None` if it is something else.
@@ -54,59 +43,61 @@ impl Starts {
         for line in text.lines() {
             let mut words = line.split(' ');
             let epoch = Epoch::from_u64(u64::from_str_radix(words.next()?, 16).ok()?);
-            let after = place_of(words.next()?.as_bytes())?;
-            begun.push(Begun { epoch, after, number: words.next()?.parse().ok()? });
+            let after = position(place_of(words.next()?.as_bytes())?);
+            begun.push(Begun { start: EpochStart { epoch, after }, number: words.next()?.parse().ok()? });
         }
-        let starts =
-            begun.iter().map(|begun| EpochStart { epoch: begun.epoch, after: position(begun.after) });
-        Some(Self { epochs: Epochs::from_stored(starts.collect())?, begun })
+        (!begun.is_empty()).then_some(Self(begun))
     }
 
     /// The newest epoch, if anything is known.
     pub(super) fn newest(&self) -> Option<Epoch> {
-        self.begun.last().map(|begun| begun.epoch)
+        self.0.last().map(|begun| begun.start.epoch)
     }
 
-    pub(super) fn epochs(&self) -> &Epochs {
-        &self.epochs
+    pub(super) fn epochs(&self) -> Epochs {
+        let starts = self.0.iter().map(|begun| begun.start).collect();
+        Epochs::from_stored(starts).unwrap_or_else(|| Epochs::starting(self.current()))
     }
 
+    /// The newest epoch, or one of no log.
     pub(super) fn current(&self) -> Epoch {
-        self.epochs.current().epoch
+        self.newest().unwrap_or(Epoch::from_u64(0))
     }
 
     pub(super) fn contains(&self, epoch: Epoch) -> bool {
-        self.begun.iter().any(|begun| begun.epoch == epoch)
+        self.index_of(epoch).is_some()
+    }
+
+    fn index_of(&self, epoch: Epoch) -> Option<usize> {
+        self.0.iter().position(|begun| begun.start.epoch == epoch)
     }
 
     /// The epochs as they were while this one was the newest. A later epoch may have given the
     /// positions of lost events to others.
     pub(super) fn through(&self, epoch: Epoch) -> Option<Self> {
-        let count = 1 + self.begun.iter().position(|begun| begun.epoch == epoch)?;
-        let starts = self.epochs.iter().take(count).copied().collect();
-        Some(Self { epochs: Epochs::from_stored(starts)?, begun: self.begun[..count].to_vec() })
+        Some(Self(self.0[..=self.index_of(epoch)?].to_vec()))
     }
 
     /// The epoch of a position.
     pub(super) fn epoch_of(&self, place: u64) -> Epoch {
-        let count = self.begun.partition_point(|begun| begun.after < place);
-        self.begun[count.saturating_sub(1)].epoch
+        let count = self.0.partition_point(|begun| begun.start.after < position(place));
+        self.0[count.saturating_sub(1)].start.epoch
     }
 
     /// The epoch that follows this one for a tail. A tail of another log continues at the beginning
     /// of this one.
     pub(super) fn next_after(&self, epoch: Epoch) -> Option<Next> {
-        let known = self.begun.iter().position(|begun| begun.epoch == epoch);
-        let later = self.begun.iter().skip(known.map_or(0, |index| index + 1));
-        let next = later.reduce(|chosen, next| if next.after <= chosen.after { next } else { chosen })?;
-        let start = EpochStart { epoch: next.epoch, after: position(next.after) };
-        Some(Next { start, number: next.number, is_known: known.is_some() })
+        let known = self.index_of(epoch);
+        let later = self.0.iter().skip(known.map_or(0, |index| index + 1));
+        let next = later
+            .reduce(|chosen, next| if next.start.after <= chosen.start.after { next } else { chosen })?;
+        Some(Next { start: next.start, number: next.number, is_known: known.is_some() })
     }
 
     /// The epochs before the current one, newest first, as scripts receive them.
     pub(super) fn earlier(&self) -> String {
-        let earlier = self.begun.iter().rev().skip(1).take(EARLIER_MAX);
-        earlier.map(|begun| spelled(begun.epoch)).collect::<Vec<_>>().join(" ")
+        let earlier = self.0.iter().rev().skip(1).take(EARLIER_MAX);
+        earlier.map(|begun| spelled(begun.start.epoch)).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -22,39 +22,8 @@ pub(super) static ALL: [&LazyLock<Script>; 10] =
     [&APPEND, &BOUNDS, &DELETE, &FIND, &FOLLOW, &PLACE_AGO, &PROBE, &READ, &READ_BACK, &RESOLVE];
 
 /// The keys of a log, in the order of the scripts' parameters.
-#[derive(Clone, Debug)]
-pub(super) struct Keys([String; 10]);
-
-impl Keys {
-    pub(super) fn of(name: &str) -> Self {
-        let parts = [
-            "log",
-            "state",
-            "floors",
-            "floors-at",
-            "keys",
-            "keys-order",
-            "ids",
-            "holes",
-            "notifier",
-            "topics",
-        ];
-        Self(parts.map(|part| format!("{{{name}}}:{part}")))
-    }
-
-    pub(super) fn all(&self) -> &[String] {
-        &self.0
-    }
-
-    pub(super) fn log(&self) -> &str {
-        &self.0[0]
-    }
-
-    pub(super) fn state(&self) -> &str {
-        &self.0[1]
-    }
-
-    pub(super) fn notifier(&self) -> &str {
-        &self.0[8]
-    }
+pub(super) fn keys(name: &str) -> [String; 10] {
+    let parts =
+        ["log", "state", "floors", "floors-at", "keys", "keys-order", "ids", "holes", "notifier", "topics"];
+    parts.map(|part| format!("{{{name}}}:{part}"))
 }

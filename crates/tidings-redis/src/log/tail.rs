@@ -150,12 +150,8 @@ impl Tail for RedisTail {
                     return Some(item);
                 }
                 Ok(None) => self.notifier.changed().await.ok()?,
-                Err(Trouble::Away(_) | Trouble::Unknown(_))
-                    if !self.client.connection.is_up_within(Duration::ZERO).await =>
-                {
-                    if !self.client.connection.is_up().await {
-                        return None;
-                    }
+                Err(Trouble::Away(_) | Trouble::Unknown(_)) if self.client.connection.commands().is_err() => {
+                    self.client.connection.is_up().await;
                 }
                 Err(_) => sleep(Spread::AROUND.of(ERROR_WAIT)).await,
             }
