@@ -15,7 +15,7 @@ use std::{collections::HashSet, fmt, str::FromStr};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor},
+    de::{IntoDeserializer as _, MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
 use tidings_log::{Event, EventId};
@@ -28,8 +28,9 @@ const CHANNELS_MAX: usize = 100;
 /// What `urllib.parse.quote` leaves as it is.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b'~').remove(b'/');
 
-/// How a message is decoded and encoded.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+/// How a message is decoded and encoded. The names of the formats are those of the variants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(super) enum Format {
     #[default]
     Raw,
@@ -128,12 +129,12 @@ struct FlaskSse<'a> {
 
 fn flask_sse(channel: &str, text: &str) -> Result<NewEvent, Undecodable> {
     let message: FlaskSse<'_> = parse(text)?;
-    let retry = message.retry.map(|retry| scalar(retry, "retry")).transpose()?.flatten();
+    let retry = message.retry.map(|retry| scalar(retry, "retry")).transpose()?;
     let retry_millis = retry
         .map(|retry| retry.parse().map_err(|_| undecodable("its retry is not a number of milliseconds")))
         .transpose()?;
     Ok(NewEvent {
-        id: message.id.map(|id| scalar(id, "id")).transpose()?.flatten().filter(|id| !id.is_empty()),
+        id: message.id.map(|id| scalar(id, "id")).transpose()?.filter(|id| !id.is_empty()),
         event_type: message.event_type,
         retry_millis,
         ..NewEvent::new(channel, shown(message.data))
@@ -154,18 +155,17 @@ struct DjangoEventstream<'a> {
 /// of the event there.
 fn django_eventstream(text: &str) -> Result<NewEvent, Undecodable> {
     let message: DjangoEventstream<'_> = parse(text)?;
-    let number = message.pub_id.map(|number| scalar(number, "pub_id")).transpose()?.flatten();
+    let number = message.pub_id.map(|number| scalar(number, "pub_id")).transpose()?;
     let id = number.map(|number| format!("{}:{number}", utf8_percent_encode(&message.channel, QUOTED)));
     let data = shown(message.data);
     Ok(NewEvent { id, event_type: message.event_type, ..NewEvent::new(message.channel, data) })
 }
 
-/// A string or a number as text, or nothing.
-fn scalar(value: &RawValue, field: &str) -> Result<Option<String>, Undecodable> {
+/// A string or a number as text.
+fn scalar(value: &RawValue, field: &str) -> Result<String, Undecodable> {
     match value.get().as_bytes() {
-        b"null" => Ok(None),
-        [b'"', ..] => parse(value.get()).map(Some),
-        [b'-' | b'0'..=b'9', ..] => Ok(Some(value.get().to_owned())),
+        [b'"', ..] => parse(value.get()),
+        [b'-' | b'0'..=b'9', ..] => Ok(value.get().to_owned()),
         _ => Err(undecodable(format!("its {field} is neither a string nor a number"))),
     }
 }
@@ -297,27 +297,16 @@ fn quoted(text: &str) -> String {
 }
 
 impl FromStr for Format {
-    type Err = ();
+    type Err = serde::de::value::Error;
 
-    fn from_str(word: &str) -> Result<Self, ()> {
-        match word {
-            "raw" => Ok(Self::Raw),
-            "flask-sse" => Ok(Self::FlaskSse),
-            "django-eventstream" => Ok(Self::DjangoEventstream),
-            "juggernaut" => Ok(Self::Juggernaut),
-            _ => Err(()),
-        }
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Self::deserialize(word.into_deserializer())
     }
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Raw => "raw",
-            Self::FlaskSse => "flask-sse",
-            Self::DjangoEventstream => "django-eventstream",
-            Self::Juggernaut => "juggernaut",
-        })
+        self.serialize(f)
     }
 }
 

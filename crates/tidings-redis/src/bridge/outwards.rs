@@ -28,11 +28,8 @@ pub(super) struct Outwards {
 impl Outwards {
     /// Follows the log from now on, if the bridge goes both ways.
     pub(super) async fn start(shared: &Arc<BridgeState>) -> Self {
-        let mut outwards = Self { shared: Arc::clone(shared), tail: None };
-        if shared.settings.both_ways {
-            outwards.tail = shared.hub.tail().await.ok();
-        }
-        outwards
+        let tail = if shared.settings.both_ways { shared.hub.tail().await.ok() } else { None };
+        Self { shared: Arc::clone(shared), tail }
     }
 
     /// The next messages to send, at least one. Waits until there is one; forever if the bridge

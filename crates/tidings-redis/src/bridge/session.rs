@@ -101,19 +101,14 @@ impl Listener {
             Some(Value::BulkString(text)) => Some(text),
             _ => None,
         };
-        match push.kind {
-            PushKind::Disconnection => self.closed.notify_one(),
-            PushKind::Message => {
-                if let (Some(channel), Some(payload)) = (text(), text()) {
-                    self.take(channel, None, payload);
-                }
-            }
-            PushKind::PMessage => {
-                if let (Some(pattern), Some(channel), Some(payload)) = (text(), text(), text()) {
-                    self.take(channel, Some(&pattern), payload);
-                }
-            }
-            _ => {}
+        let pattern = match push.kind {
+            PushKind::Disconnection => return self.closed.notify_one(),
+            PushKind::Message => None,
+            PushKind::PMessage => text(),
+            _ => return,
+        };
+        if let (Some(channel), Some(payload)) = (text(), text()) {
+            self.take(channel, pattern.as_deref(), payload);
         }
     }
 
