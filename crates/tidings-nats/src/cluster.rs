@@ -14,15 +14,14 @@ mod timeline;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tidings_log::cluster::{Cluster, ClusterError, Lease, Messages, Watch, parts::ReceivedMessages};
-use tokio::{sync::broadcast, task::JoinHandle, time::sleep};
+use tokio::{sync::broadcast, task::JoinSet, time::sleep};
 
 use crate::{
-    link::{AWAY, Link, NotStored, persistently},
+    link::{Link, NotStored, if_found, persistently},
     settings::NatsSettings,
 };
 
@@ -62,13 +61,7 @@ impl NatsCluster {
     /// The last message under a subject, according to the leader of the bucket.
     async fn last(&self, subject: &str) -> Result<Option<LastValue>, ClusterError> {
         let stream = self.bucket.stream().await?;
-        let asked = async {
-            match stream.get_last_raw_message_by_subject(subject).await {
-                Ok(message) => Ok(Some(message)),
-                Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-                Err(error) => Err(error.to_string()),
-            }
-        };
+        let asked = async { if_found(stream.get_last_raw_message_by_subject(subject).await) };
         let found =
             self.bucket.link.ask("asking the cluster", asked).await.map_err(ClusterError::Unavailable)?;
         Ok(found.map(|message| {
@@ -190,16 +183,14 @@ impl Cluster for NatsCluster {
 
     async fn send(&self, channel: &str, message: &[u8]) -> Result<(), ClusterError> {
         let link = &self.bucket.link;
-        // A message that waits for a connection would arrive when it is worth nothing any more.
-        if link.generation().is_none() {
-            return Err(ClusterError::Unavailable(AWAY.to_owned()));
-        }
         let client = link.client();
         if message.len() > client.max_payload() {
             return Err(ClusterError::Full(
                 "it exceeds the maximum message size of this NATS server (max_payload)".to_owned(),
             ));
         }
+        // A message that waits for a connection would arrive when it is worth nothing any more: it is
+        // sent now or never.
         let sent = client.publish(self.subject_of(channel)?, Bytes::copy_from_slice(message));
         link.ask("sending", sent).await.map_err(ClusterError::Unavailable)
     }
@@ -215,7 +206,8 @@ impl Cluster for NatsCluster {
         link.ask("listening", stream.get_info()).await.map_err(ClusterError::Unavailable)?;
         let (sender, received) = broadcast::channel(MESSAGES_MAX);
         let link = Arc::clone(link);
-        let forwarder = tokio::spawn(async move {
+        let mut forwarder = JoinSet::new();
+        forwarder.spawn(async move {
             loop {
                 while let Some(message) = subscribed.next().await {
                     if sender.send(message.payload).is_err() {
@@ -231,21 +223,12 @@ impl Cluster for NatsCluster {
                 }
             }
         });
-        Ok(Box::new(ReceivedMessages::new(received, Aborted(forwarder))))
+        Ok(Box::new(ReceivedMessages::new(received, forwarder)))
     }
 }
 
 impl NatsCluster {
     fn subject_of(&self, channel: &str) -> Result<String, ClusterError> {
         Ok(format!("{}.cast.{}", self.bucket.link.name(), hexadecimal(channel)?))
-    }
-}
-
-/// A task that ends with this value.
-struct Aborted(JoinHandle<()>);
-
-impl Drop for Aborted {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::stream::{DirectGetErrorKind, RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tidings_log::{
     Cursor, Entry, Event, Timestamp, Unavailable,
@@ -12,7 +12,7 @@ use tidings_log::{
 use crate::{
     format::decode_batch,
     index::{Candidate, index_of, sequence_of},
-    link::Link,
+    link::{Link, if_found},
     shared_index::SharedIndex,
 };
 
@@ -73,14 +73,11 @@ pub(crate) async fn fetch(
 async fn message(link: &Link, stream: &Stream, sequence: u64) -> Result<Option<Fetched>, Unavailable> {
     let asked = async {
         match stream.direct_get(sequence).await {
-            Ok(message) => return Ok(Some(message)),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => {}
-            Err(error) => return Err(error.to_string()),
-        }
-        // Any server may have answered, and may be behind. The leader is authoritative.
-        match stream.get_raw_message(sequence).await {
             Ok(message) => Ok(Some(message)),
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
+            // Any server may have answered, and may be behind. The leader is authoritative.
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => {
+                if_found(stream.get_raw_message(sequence).await).map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         }
     };

@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use async_nats::jetstream::{
     self,
-    context::GetStreamErrorKind,
     kv::{self, Operation, Store},
-    stream::{DiscardPolicy, Info, RawMessageErrorKind, State, Stream},
+    stream::{DiscardPolicy, Info, State, Stream},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -26,7 +25,7 @@ use crate::{
     bucket::{Bucket, check_replicas},
     format::{Audiences, LeftAudiences},
     index::{Mark, last_number_of},
-    link::Link,
+    link::{Link, if_found},
     settings::NatsSettings,
     shared_index::SharedIndex,
 };
@@ -255,32 +254,19 @@ async fn agrees(shared: &SharedIndex, stream: &Stream, first: u64, mark: Mark) -
     if mark.sequence < first || mark.sequence == 0 || mark.nanos == 0 {
         return Ok(true);
     }
-    let link = &shared.link;
-    let asked = async {
-        // The leader is asked, not any server that keeps the stream: a replica that differs from it
-        // would make comparisons inconsistent.
-        match stream.get_raw_message(mark.sequence).await {
-            Ok(message) => Ok(Some(message.time.unix_timestamp_nanos())),
-            // It may have been erased since, which is no loss.
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-            Err(error) => Err(error),
-        }
-    };
-    let nanos = link.ask("comparing the stream with what was read", asked).await?;
-    Ok(nanos.is_none_or(|nanos| nanos == i128::from(mark.nanos)))
+    // The leader is asked, not any server that keeps the stream: a replica that differs from it
+    // would make comparisons inconsistent.
+    let asked = async { if_found(stream.get_raw_message(mark.sequence).await) };
+    let message = shared.link.ask("comparing the stream with what was read", asked).await?;
+    // It may have been erased since, which is no loss.
+    Ok(message.is_none_or(|message| message.time.unix_timestamp_nanos() == i128::from(mark.nanos)))
 }
 
 /// Whether the stream has anything from this sequence on, according to the leader.
 pub(crate) async fn has_any_from(link: &Link, stream: &Stream, sequence: u64) -> Result<bool, String> {
     let everything = format!("{}.>", link.name());
-    let asked = async {
-        match stream.get_first_raw_message_by_subject(everything, sequence).await {
-            Ok(_) => Ok(true),
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(false),
-            Err(error) => Err(error),
-        }
-    };
-    link.ask("looking for what follows", asked).await
+    let asked = async { if_found(stream.get_first_raw_message_by_subject(everything, sequence).await) };
+    Ok(link.ask("looking for what follows", asked).await?.is_some())
 }
 
 /// Replaces the list that was read. It does not matter which of several hubs succeeds: all of them
@@ -306,20 +292,8 @@ fn new_epoch() -> Epoch {
 
 /// The stream, created if it does not exist.
 async fn open_stream(link: &Link, settings: &NatsSettings) -> Result<Stream, String> {
-    let name = link.name();
-    let asked = async {
-        match link.jetstream().get_stream(name).await {
-            Ok(stream) => Ok(stream),
-            Err(error) => match error.kind() {
-                GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => {
-                    let made = link.jetstream().create_stream(stream_config(name, settings)).await;
-                    made.map_err(|error| error.to_string())
-                }
-                _ => Err(error.to_string()),
-            },
-        }
-    };
-    link.ask("opening the stream", asked).await
+    let config = stream_config(link.name(), settings);
+    link.ask("opening the stream", link.jetstream().get_or_create_stream(config)).await
 }
 
 /// Gives the stream the limits of these settings.

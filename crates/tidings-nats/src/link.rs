@@ -19,15 +19,22 @@ use std::{
 
 use async_nats::{
     AuthError, Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, RequestErrorKind,
-    connection::State, jetstream::Context,
+    connection::State,
+    jetstream::{
+        self, Context, ErrorCode,
+        message::StreamMessage,
+        publish::PublishAck,
+        response::Response,
+        stream::{RawMessageError, RawMessageErrorKind},
+    },
 };
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tidings_log::parts::lock;
 use tidings_net::{Backoff, Tls};
 use tokio::{
     sync::watch,
-    task::JoinHandle,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -53,7 +60,8 @@ pub(crate) struct Link {
     current: Arc<Mutex<Current>>,
     /// Fires when a connection was made or lost.
     changes: watch::Receiver<u64>,
-    keeper: JoinHandle<()>,
+    /// The task that makes the connections. It ends with this value.
+    _keeper: JoinSet<()>,
 }
 
 /// The newest connection, which may be lost by now.
@@ -62,12 +70,6 @@ struct Current {
     client: Client,
     jetstream: Context,
     generation: u64,
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.keeper.abort();
-    }
 }
 
 /// The outcome of storing a message.
@@ -97,8 +99,10 @@ impl Link {
     pub(crate) async fn connect(address: &NatsAddress) -> Result<Self, String> {
         let (changes_sender, changes) = watch::channel(0);
         let current = Arc::new(Mutex::new(connect(address, &changes_sender, 1).await?));
-        let keeper = tokio::spawn(keep(address.clone(), Arc::clone(&current), changes_sender));
-        Ok(Self { name: address.name().to_owned(), domain: address.domain.clone(), current, changes, keeper })
+        let mut keeper = JoinSet::new();
+        keeper.spawn(keep(address.clone(), Arc::clone(&current), changes_sender));
+        let (name, domain) = (address.name().to_owned(), address.domain.clone());
+        Ok(Self { name, domain, current, changes, _keeper: keeper })
     }
 
     fn current(&self) -> Current {
@@ -197,12 +201,24 @@ impl Link {
             _ => NotStored::Unknown(format!("no answer from NATS: {error}")),
         })?;
         match serde_json::from_slice(&answer.payload) {
-            Ok(Answer { error: None, sequence: Some(sequence), duplicate }) => {
+            Ok(Response::Ok(PublishAck { sequence, duplicate, .. })) => {
                 Ok(Stored { sequence, is_repeat: duplicate })
             }
-            Ok(Answer { error: Some(error), .. }) => Err(error.into()),
-            _ => Err(NotStored::Unknown("unexpected reply from NATS: not an acknowledgement".to_owned())),
+            Ok(Response::Err { error }) => Err(error.into()),
+            Err(_) => {
+                Err(NotStored::Unknown("unexpected reply from NATS: not an acknowledgement".to_owned()))
+            }
         }
+    }
+}
+
+/// A message that was requested from the leader of a stream, if the stream has it.
+pub(crate) fn if_found(
+    asked: Result<StreamMessage, RawMessageError>,
+) -> Result<Option<StreamMessage>, RawMessageError> {
+    match asked {
+        Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
+        asked => asked.map(Some),
     }
 }
 
@@ -314,9 +330,8 @@ async fn check_jetstream(client: &Client, domain: Option<&str>) -> Result<(), St
                 .to_owned(),
         }),
         Ok(answer) => match serde_json::from_slice(&answer.payload) {
-            Ok(Answer { error: Some(error), .. }) if NO_JETSTREAM_CODES.contains(&error.err_code) => Err(format!(
-                "JetStream is not enabled for this account of NATS ({}): give the account a jetstream section, or use another one",
-                error.description
+            Ok(Response::<IgnoredAny>::Err { error }) if NO_JETSTREAM_CODES.contains(&error.error_code()) => Err(format!(
+                "JetStream is not enabled for this account of NATS: {error}; give the account a jetstream section, or use another one"
             )),
             _ => Ok(()),
         },
@@ -363,40 +378,20 @@ async fn keep(address: NatsAddress, current: Arc<Mutex<Current>>, changes_sender
 /// The reason while there is no connection.
 pub(crate) const AWAY: &str = "there is no connection to NATS";
 
-/// An acknowledgement as JetStream spells it.
-#[derive(Deserialize)]
-struct Answer {
-    error: Option<ApiError>,
-    #[serde(rename = "seq")]
-    sequence: Option<u64>,
-    #[serde(default)]
-    duplicate: bool,
-}
+const NO_JETSTREAM_CODES: [ErrorCode; 2] =
+    [ErrorCode::JETSTREAM_NOT_ENABLED, ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT];
 
-#[derive(Deserialize)]
-struct ApiError {
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
-}
-
-/// JetStream's codes for: resources, storage, a message or a stream that is too large, a store that
-/// failed.
-const FULL_CODES: [u64; 4] = [10_023, 10_047, 10_054, 10_077];
-
-/// JetStream's codes for: not enabled, not enabled for the account.
-const NO_JETSTREAM_CODES: [u64; 2] = [10_076, 10_039];
-
-/// JetStream's code for a last message other than the expected one.
-const CONFLICT_CODE: u64 = 10_071;
-
-impl From<ApiError> for NotStored {
-    fn from(error: ApiError) -> Self {
-        if error.err_code == CONFLICT_CODE {
-            return Self::Conflict;
+impl From<jetstream::Error> for NotStored {
+    fn from(error: jetstream::Error) -> Self {
+        let reported = format!("NATS refused it: {error}");
+        match error.error_code() {
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE => Self::Conflict,
+            // The last one is also the reply where a stream has no capacity for a message.
+            ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM
+            | ErrorCode::STREAM_STORE_FAILED => Self::Full(reported),
+            _ => Self::Refused(reported),
         }
-        let reported = format!("NATS refused it: {}", error.description);
-        if FULL_CODES.contains(&error.err_code) { Self::Full(reported) } else { Self::Refused(reported) }
     }
 }
