@@ -31,6 +31,8 @@ pub(crate) struct Consumer<'l> {
     messages: Subscriber,
     /// How many messages it has brought.
     count: u64,
+    /// How many it had brought when [`is_silent`](Self::is_silent) was called last.
+    checked_count: Option<u64>,
     /// How many there were when it began.
     pub(crate) pending_at_first: u64,
     /// The subject on which the server waits for the report that messages arrive.
@@ -66,12 +68,12 @@ impl<'l> Consumer<'l> {
         };
         let consumer = link.ask("opening a consumer", stream.create_consumer(config)).await?;
         let pending_at_first = consumer.cached_info().num_pending;
-        Ok(Self { link, messages, count: 0, pending_at_first, flow_reply: None })
+        Ok(Self { link, messages, count: 0, checked_count: None, pending_at_first, flow_reply: None })
     }
 
-    /// How many messages it has brought.
-    pub(crate) fn count(&self) -> u64 {
-        self.count
+    /// Whether it has brought nothing since this was called last.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.checked_count.replace(self.count) == Some(self.count)
     }
 
     /// The next message. Waits until there is one. Cancel safe.

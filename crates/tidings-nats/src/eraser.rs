@@ -48,8 +48,8 @@ pub(crate) fn erase(shared: &Arc<SharedIndex>, hidden: Vec<Hidden>) {
 async fn erase_all(shared: &SharedIndex, hidden: Vec<Hidden>) {
     // If the beginning of the stream is erased, a hub that starts later finds no trace of it: this
     // record shows which subscribers missed something.
-    if let Ok(bucket) = shared.bucket()
-        && let Err(error) = history::leave_audiences(shared, &bucket).await
+    if let Ok(trusted) = shared.trusted()
+        && let Err(error) = history::leave_audiences(shared, &trusted.bucket).await
     {
         tracing::debug!(error, "the audiences of erased events could not be saved");
     }
@@ -62,7 +62,7 @@ async fn erase_one(shared: &SharedIndex, hidden: Hidden) {
         // Only in the stream in which it was found.
         let is_the_same =
             shared.state().index.nanos_of(sequence).is_none_or(|nanos| nanos == hidden.mark.nanos);
-        let Ok((_, stream)) = shared.trusted() else {
+        let Ok(trusted) = shared.trusted() else {
             sleep(Spread::AROUND.of(RETRY_WAIT)).await;
             continue;
         };
@@ -70,7 +70,7 @@ async fn erase_one(shared: &SharedIndex, hidden: Hidden) {
             return;
         }
         let asked = async {
-            match stream.delete_message(sequence).await {
+            match trusted.stream.delete_message(sequence).await {
                 Err(error) if matches!(error.kind(), DeleteMessageErrorKind::JetStream(_)) => Ok(()), // it is not there
                 other => other.map(drop),
             }

@@ -13,7 +13,7 @@ use crate::{
     format::decode_batch,
     index::{Candidate, index_of, sequence_of},
     link::{Link, if_found},
-    shared_index::SharedIndex,
+    shared_index::{SharedIndex, Trusted},
 };
 
 /// Most messages that are requested at the same time, for one page.
@@ -34,14 +34,14 @@ pub(crate) enum FetchOutcome {
 /// Returns the events of these candidates, in their order.
 pub(crate) async fn fetch(
     shared: &SharedIndex,
-    stream: &Stream,
+    trusted: &Trusted,
     wanted: &[Candidate],
 ) -> Result<FetchOutcome, Unavailable> {
     let mut sequences: Vec<_> =
         wanted.iter().filter(|one| one.entry.is_none()).map(|one| sequence_of(one.number)).collect();
     sequences.dedup();
     let asked = stream::iter(sequences).map(|sequence| async move {
-        Ok::<_, Unavailable>((sequence, message(&shared.link, stream, sequence).await?))
+        Ok::<_, Unavailable>((sequence, message(&shared.link, &trusted.stream, sequence).await?))
     });
     let messages: Vec<_> = asked.buffered(REQUESTS_MAX).try_collect().await?;
     let mut missing = Vec::new();

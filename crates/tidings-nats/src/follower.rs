@@ -16,6 +16,7 @@ use async_nats::{
         stream::{Info, Stream},
     },
 };
+use tidings_log::parts::lock;
 use tidings_net::Spread;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -26,7 +27,7 @@ use crate::{
     history::{self, Verified, deletions_subject},
     index::{Hidden, Mark, Message},
     link::{RETRY, RETRY_WAIT_MAX},
-    shared_index::SharedIndex,
+    shared_index::{SharedIndex, Trusted},
 };
 
 /// How often the limits of the stream are checked, and whether it still is the one that was read.
@@ -42,11 +43,10 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Follows the stream forever.
 pub(crate) async fn follow(shared: Arc<SharedIndex>) {
     let mut retry = RETRY;
-    let mut unreadable = Unreadable { shared: Arc::clone(&shared), reported: None };
     loop {
         let generation = shared.link.connected().await;
         let began = Instant::now();
-        let reason = match read(&shared, generation, &mut unreadable).await {
+        let reason = match read(&shared, generation).await {
             Ok(reason) | Err(reason) => reason,
         };
         tracing::debug!(reason, "comparing the stream with the index again");
@@ -59,11 +59,7 @@ pub(crate) async fn follow(shared: Arc<SharedIndex>) {
 }
 
 /// Compares, then reads until something does not fit. Returns what.
-async fn read(
-    shared: &Arc<SharedIndex>,
-    generation: u64,
-    unreadable: &mut Unreadable,
-) -> Result<String, String> {
+async fn read(shared: &Arc<SharedIndex>, generation: u64) -> Result<String, String> {
     let Verified { stream, bucket, first, last } = history::verify(shared).await?;
     let audiences = history::audiences_left_behind(shared, &bucket).await?;
     shared.state().index.begin_at_knowing(first, audiences);
@@ -80,14 +76,14 @@ async fn read(
         if left_over.is_some() && shared.read().sequence >= last {
             history::leave_mark(shared, &bucket).await?;
             history::leave_audiences(shared, &bucket).await?;
-            shared.trust(generation, reader.stream.clone(), bucket.clone());
+            shared.trust(Trusted { generation, stream: reader.stream.clone(), bucket: bucket.clone() });
             eraser::erase(shared, left_over.take().unwrap_or_default());
         }
         tokio::select! {
             () = shared.link.lost(generation) => return Ok("the connection to NATS was lost".to_owned()),
             () = shared.doubts.notified() => return Ok("the stream is being compared with what was read".to_owned()),
             next = reader.consumer.next() => {
-                let hidden = reader.take_in_all(next?, unreadable).await?;
+                let hidden = reader.take_in_all(next?).await?;
                 if let Some(left_over) = &mut left_over {
                     left_over.extend(hidden);
                 }
@@ -107,8 +103,6 @@ struct Reader<'s> {
     shared: &'s SharedIndex,
     stream: Stream,
     consumer: Consumer<'s>,
-    /// How many messages the consumer had brought when the stream was checked last.
-    checked_count: Option<u64>,
     deletions_subject: String,
 }
 
@@ -127,7 +121,7 @@ impl<'s> Reader<'s> {
             shared.settle();
         }
         let deletions_subject = deletions_subject(shared.link.name());
-        Ok(Self { shared, stream, consumer, checked_count: None, deletions_subject })
+        Ok(Self { shared, stream, consumer, deletions_subject })
     }
 
     /// Processes a message and those that follow at once. Returns what deletions among them leave
@@ -135,14 +129,13 @@ impl<'s> Reader<'s> {
     async fn take_in_all(
         &mut self,
         (delivery, message): (Delivery, StreamMessage),
-        unreadable: &mut Unreadable,
     ) -> Result<Vec<Hidden>, String> {
         let mut hidden = Vec::new();
-        self.take_in(delivery, &message, &mut hidden, unreadable).await?;
+        self.take_in(delivery, &message, &mut hidden).await?;
         for _ in 1..TURN_MESSAGES_MAX {
             let Some(next) = self.consumer.next_at_hand() else { break };
             let (delivery, message) = next?;
-            self.take_in(delivery, &message, &mut hidden, unreadable).await?;
+            self.take_in(delivery, &message, &mut hidden).await?;
         }
         self.shared.settle();
         Ok(hidden)
@@ -153,7 +146,6 @@ impl<'s> Reader<'s> {
         delivery: Delivery,
         message: &StreamMessage,
         hidden: &mut Vec<Hidden>,
-        unreadable: &mut Unreadable,
     ) -> Result<(), String> {
         let Mark { sequence, .. } = delivery.mark;
         let read = self.shared.read();
@@ -174,7 +166,7 @@ impl<'s> Reader<'s> {
                     hidden.extend(left.iter().copied());
                     state.note_deletion(sequence, count, left);
                 }
-                None => unreadable.note(delivery.mark),
+                None => self.shared.reject(delivery.mark),
             }
             state.index.pass(delivery.mark);
         } else if let Some(events) = decode_batch(&message.payload) {
@@ -182,7 +174,7 @@ impl<'s> Reader<'s> {
             let has_key = headers.is_some_and(|headers| headers.get(NATS_MESSAGE_ID).is_some());
             state.index.push(Message { mark: delivery.mark, has_key, events });
         } else {
-            unreadable.note(delivery.mark);
+            self.shared.reject(delivery.mark);
             state.index.pass(delivery.mark);
         }
         Ok(())
@@ -194,9 +186,7 @@ impl<'s> Reader<'s> {
         if info.state.last_sequence < read.sequence {
             return Err("the stream has lost its newest messages".to_owned());
         }
-        if info.state.last_sequence > read.sequence
-            && self.checked_count.replace(self.consumer.count()) == Some(self.consumer.count())
-        {
+        if info.state.last_sequence > read.sequence && self.consumer.is_silent() {
             return Err(
                 "the consumer of the stream delivers nothing although messages are pending".to_owned()
             );
@@ -207,17 +197,13 @@ impl<'s> Reader<'s> {
     }
 }
 
-/// Messages in the stream that no hub wrote.
-struct Unreadable {
-    shared: Arc<SharedIndex>,
-    reported: Option<Instant>,
-}
-
-impl Unreadable {
-    fn note(&mut self, mark: Mark) {
-        let count = self.shared.rejected.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.reported.is_none_or(|reported| reported.elapsed() >= REPORT_INTERVAL) {
-            self.reported = Some(Instant::now());
+impl SharedIndex {
+    /// Counts a message in the stream that no hub wrote.
+    fn reject(&self, mark: Mark) {
+        let count = self.rejected.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut logged = lock(&self.rejected_logged);
+        if logged.is_none_or(|logged| logged.elapsed() >= REPORT_INTERVAL) {
+            *logged = Some(Instant::now());
             tracing::warn!(
                 count,
                 newest = mark.sequence,

@@ -111,7 +111,7 @@ impl NatsLog {
         payload: bytes::Bytes,
     ) -> Result<Stored, AppendError> {
         let shared = self.shared();
-        let (generation, _) = shared.trusted().map_err(|Unavailable(why)| AppendError::Unavailable(why))?;
+        let trusted = shared.trusted().map_err(|Unavailable(why)| AppendError::Unavailable(why))?;
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, shared.link.name());
         if let Some(key) = key {
@@ -134,7 +134,7 @@ impl NatsLog {
         if shared.has_read(stored.sequence).await && !stored.is_repeat {
             shared.state().returned = Some(Instant::now());
         }
-        let settled = shared.still(generation);
+        let settled = shared.still(trusted.generation);
         settled.map_err(|Unavailable(why)| AppendError::OutcomeUnknown(why))?;
         Ok(stored)
     }
@@ -182,20 +182,14 @@ impl NatsLog {
     async fn first_id(&self, sequence: u64) -> Result<EventId, Unavailable> {
         let shared = self.shared();
         let known = shared.state().index.first_id(sequence);
-        if let Ok(id) = known {
-            return Ok(id);
+        let candidate = match known {
+            Ok(id) => return Ok(id),
+            Err(candidate) => candidate,
+        };
+        match fetch(shared, &*shared.trusted()?, &[candidate]).await? {
+            FetchOutcome::All(entries) if !entries.is_empty() => Ok(entries[0].id.clone()),
+            _ => Ok(shared.state().index.generated_id(number_of(sequence, 0))),
         }
-        let first = number_of(sequence, 0);
-        let candidate = shared.state().index.candidate_of(first);
-        let (_, stream) = shared.trusted()?;
-        if let Some(candidate) = candidate
-            && let FetchOutcome::All(entries) = fetch(shared, &stream, &[candidate]).await?
-            && let Some(entry) = entries.first()
-        {
-            return Ok(entry.id.clone());
-        }
-        let epoch = shared.state().index.epoch_of(first);
-        Ok(Cursor { epoch, position: position(first) }.to_event_id())
     }
 
     fn check_room(&self, EncodedBatch { batch, sizes, .. }: &EncodedBatch<'_>) -> Result<(), AppendError> {
@@ -225,16 +219,15 @@ impl NatsLog {
         epoch: tidings_log::Epoch,
     ) -> Result<Option<Vec<Arc<tidings_log::Entry>>>, Unavailable> {
         let shared = self.shared();
-        let (generation, stream) = shared.trusted()?;
-        match fetch(shared, &stream, chosen).await? {
+        let trusted = shared.trusted()?;
+        match fetch(shared, &trusted, chosen).await? {
             FetchOutcome::All(entries) => {
-                shared.still(generation)?;
+                shared.still(trusted.generation)?;
                 let is_same_epoch = shared.state().index.epochs().current().epoch == epoch;
                 Ok(is_same_epoch.then_some(entries))
             }
             FetchOutcome::Missing(numbers) => {
-                let mut state = shared.state();
-                state.index.hide_all(&numbers);
+                shared.state().index.hide_all(&numbers);
                 Ok(None)
             }
         }
@@ -275,11 +268,7 @@ impl Log for NatsLog {
     async fn delete(&self, topic: &Topic, grants: &Grants) -> Result<Deleted, AppendError> {
         let shared = self.shared();
         shared.catch_up().await.map_err(|Unavailable(why)| AppendError::Unavailable(why))?;
-        let (bearing, newest) = {
-            let mut state = shared.state();
-            state.index.expire(shared.clock.now());
-            state.index.bearing(topic)
-        };
+        let (bearing, newest) = shared.state_now().index.bearing(topic);
         let (deletion, kept) = deletion_of(topic, bearing, newest, grants).await?;
         if deletion.missed.is_empty() {
             return Ok(Deleted { count: 0, kept, serial: shared.state().index.deletions() });
@@ -305,9 +294,8 @@ impl Log for NatsLog {
         }
         for _ in 0..READS_MAX {
             let (look, floor) = {
-                let mut state = shared.state();
-                state.index.expire(shared.clock.now());
-                (state.index.look_after(number(after), &plan), state.index.floor(&plan, number(after)))
+                let index = &shared.state_now().index;
+                (index.look_after(number(after), &plan), index.floor(&plan, number(after)))
             };
             let mut chosen = Vec::new();
             let mut bytes = 0;
@@ -343,10 +331,9 @@ impl Log for NatsLog {
         shared.catch_up().await?;
         for _ in 0..READS_MAX {
             let (newest, epoch, floor) = {
-                let mut state = shared.state();
-                state.index.expire(shared.clock.now());
-                let cursor = state.index.seen().cursor;
-                (number(cursor.position), cursor.epoch, state.index.floor(&plan, 0))
+                let index = &shared.state_now().index;
+                let cursor = index.seen().cursor;
+                (number(cursor.position), cursor.epoch, index.floor(&plan, 0))
             };
             let mut chosen: Vec<Candidate> = Vec::new();
             let (mut bytes, mut looked_at) = (0, 0);
@@ -386,9 +373,8 @@ impl Log for NatsLog {
         shared.catch_up().await?;
         for _ in 0..READS_MAX {
             let (named, epoch) = {
-                let mut state = shared.state();
-                state.index.expire(shared.clock.now());
-                (state.index.named(id), state.index.epochs().current().epoch)
+                let index = &shared.state_now().index;
+                (index.named(id), index.epochs().current().epoch)
             };
             let mut is_settled = true;
             for candidate in named {
@@ -418,18 +404,13 @@ impl Log for NatsLog {
     async fn position_ago(&self, ago: Duration) -> Result<Position, Unavailable> {
         let shared = self.shared();
         shared.trusted()?;
-        let now = shared.clock.now();
-        let mut state = shared.state();
-        state.index.expire(now);
-        Ok(state.index.position_ago(now, ago))
+        Ok(shared.state_now().index.position_ago(shared.clock.now(), ago))
     }
 
     async fn bounds(&self) -> Result<Bounds, Unavailable> {
         let shared = self.shared();
         shared.catch_up().await?;
-        let mut state = shared.state();
-        state.index.expire(shared.clock.now());
-        Ok(state.index.bounds())
+        Ok(shared.state_now().index.bounds())
     }
 
     async fn tail(&self) -> Result<(Cursor, Box<dyn Tail>), Unavailable> {
@@ -448,7 +429,8 @@ impl Log for NatsLog {
             return Ok(());
         }
         let probe = async {
-            let bucket = shared.bucket().map_err(|Unavailable(why)| why)?;
+            let trusted = shared.trusted().map_err(|Unavailable(why)| why)?;
+            let bucket = &trusted.bucket;
             let revision = bucket.put(PROBE_KEY, "".into()).await.map_err(|error| error.to_string())?;
             let found = bucket.entry(PROBE_KEY).await.map_err(|error| error.to_string())?;
             if found.is_some_and(|entry| entry.revision >= revision) {
@@ -468,11 +450,7 @@ impl Log for NatsLog {
 
     fn stats(&self) -> Option<LogStats> {
         let shared = self.shared();
-        let mut stats = {
-            let mut state = shared.state();
-            state.index.expire(shared.clock.now());
-            state.index.stats()
-        };
+        let mut stats = shared.state_now().index.stats();
         stats.is_up = shared.trusted().is_ok();
         Some(stats)
     }

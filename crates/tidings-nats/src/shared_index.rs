@@ -44,8 +44,9 @@ pub(crate) struct SharedIndex {
     pub(crate) doubts: Notify,
     /// The last query of the end of the stream, shared by all concurrent callers.
     reach: tokio::sync::Mutex<Option<(Instant, u64)>>,
-    /// How many messages of the stream were read that are not from a hub.
+    /// How many messages of the stream were read that are not from a hub, and when that was logged.
     pub(crate) rejected: AtomicU64,
+    pub(crate) rejected_logged: Mutex<Option<Instant>>,
     /// Which server led the stream when it was last queried, and since when it is known to.
     leader: Mutex<Option<(String, Instant)>>,
 }
@@ -54,9 +55,7 @@ pub(crate) struct State {
     pub(crate) index: Index,
     /// When the indexed stream was created.
     created: Option<String>,
-    /// The connection on which the index agrees with the stream.
-    trusted: Option<u64>,
-    stream: Option<(Stream, Bucket)>,
+    trusted: Option<Arc<Trusted>>,
     /// Why it is not trusted.
     reason: String,
     /// How many attempts to trust it have failed in a row.
@@ -68,6 +67,15 @@ pub(crate) struct State {
     /// How many events the newest deletions hid, and which messages have no visible event left.
     pub(crate) deletions: BTreeMap<u64, (u64, Vec<Hidden>)>,
     is_closed: bool,
+}
+
+/// What the index agrees with.
+pub(crate) struct Trusted {
+    /// The connection on which it was compared.
+    pub(crate) generation: u64,
+    pub(crate) stream: Stream,
+    /// The bucket next to the stream.
+    pub(crate) bucket: Bucket,
 }
 
 impl State {
@@ -87,7 +95,6 @@ impl SharedIndex {
             index,
             created: None,
             trusted: None,
-            stream: None,
             reason: "the stream has not been read yet".to_owned(),
             failures: 0,
             returned: None,
@@ -104,12 +111,20 @@ impl SharedIndex {
             doubts: Notify::new(),
             reach: tokio::sync::Mutex::default(),
             rejected: AtomicU64::new(0),
+            rejected_logged: Mutex::default(),
             leader: Mutex::default(),
         }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// The state, without events that have expired by now.
+    pub(crate) fn state_now(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.index.expire(self.clock.now());
+        state
     }
 
     /// A notifier of changes of the index.
@@ -121,29 +136,18 @@ impl SharedIndex {
         self.notifier.send_replace(());
     }
 
-    /// The connection on which the index can be trusted, and the stream.
-    pub(crate) fn trusted(&self) -> Result<(u64, Stream), Unavailable> {
+    /// What the index agrees with, if that was compared on the current connection.
+    pub(crate) fn trusted(&self) -> Result<Arc<Trusted>, Unavailable> {
         let state = self.state();
         let generation = self.link.generation().ok_or_else(|| Unavailable(crate::link::AWAY.to_owned()))?;
-        match &state.stream {
-            Some((stream, _)) if state.trusted == Some(generation) => Ok((generation, stream.clone())),
-            _ => Err(Unavailable(state.reason.clone())),
-        }
+        let trusted = state.trusted.as_ref().filter(|trusted| trusted.generation == generation);
+        trusted.cloned().ok_or_else(|| Unavailable(state.reason.clone()))
     }
 
-    /// The bucket next to the stream.
-    pub(crate) fn bucket(&self) -> Result<Bucket, Unavailable> {
-        self.trusted()?;
-        let state = self.state();
-        let bucket = state.stream.as_ref().map(|(_, bucket)| bucket.clone());
-        bucket.ok_or_else(|| Unavailable(state.reason.clone()))
-    }
-
-    /// The index agrees with the stream on this connection.
-    pub(crate) fn trust(&self, generation: u64, stream: Stream, bucket: Bucket) {
+    /// The index agrees with this.
+    pub(crate) fn trust(&self, trusted: Trusted) {
         let mut state = self.state();
-        state.trusted = Some(generation);
-        state.stream = Some((stream, bucket));
+        state.trusted = Some(Arc::new(trusted));
         state.failures = 0;
         drop(state);
         self.notify();
@@ -258,14 +262,14 @@ impl SharedIndex {
     /// Concurrent callers share the query.
     pub(crate) async fn catch_up(&self) -> Result<(), Unavailable> {
         let asked = Instant::now();
-        let (generation, stream) = self.trusted()?;
+        let trusted = self.trusted()?;
         let last = {
             let mut reach = self.reach.lock().await;
             match *reach {
                 Some((started, last)) if started >= asked => last,
                 _ => {
                     let started = Instant::now();
-                    let info = self.settled_info(&stream).await.map_err(Unavailable)?;
+                    let info = self.settled_info(&trusted.stream).await.map_err(Unavailable)?;
                     let last = info.state.last_sequence;
                     *reach = Some((started, last));
                     last
@@ -278,7 +282,7 @@ impl SharedIndex {
                 REQUEST_TIME.as_secs()
             )));
         }
-        self.still(generation)
+        self.still(trusted.generation)
     }
 
     /// The state and the end of the stream, from a server that knows. Where several keep it, a new
@@ -311,8 +315,7 @@ impl SharedIndex {
 
     /// Whether the index was trusted without interruption since.
     pub(crate) fn still(&self, generation: u64) -> Result<(), Unavailable> {
-        let (now, _) = self.trusted()?;
-        if now == generation {
+        if self.trusted()?.generation == generation {
             Ok(())
         } else {
             Err(Unavailable("the connection to NATS was lost in the meantime".to_owned()))

@@ -37,11 +37,7 @@ impl Tail for NatsTail {
             // The notifier is reset before the index is read: any later change fires it again.
             self.notifier.mark_unchanged();
             let is_closed = self.shared.is_closed();
-            let followed = {
-                let mut state = self.shared.state();
-                state.index.expire(self.shared.clock.now());
-                state.index.follow(self.seen, bytes_max)
-            };
+            let followed = self.shared.state_now().index.follow(self.seen, bytes_max);
             let candidates = match followed {
                 Followed::Item(item, seen) => {
                     self.seen = seen;
@@ -57,10 +53,7 @@ impl Tail for NatsTail {
             let found = if candidates.iter().all(|one| one.entry.is_some()) {
                 FetchOutcome::All(candidates.into_iter().filter_map(|one| one.entry).collect())
             } else {
-                let asked = async {
-                    let (_, stream) = self.shared.trusted()?;
-                    fetch(&self.shared, &stream, &candidates).await
-                };
+                let asked = async { fetch(&self.shared, &*self.shared.trusted()?, &candidates).await };
                 match asked.await {
                     Ok(found) => found,
                     Err(_) if is_closed => return None,
@@ -76,14 +69,10 @@ impl Tail for NatsTail {
             };
             match found {
                 FetchOutcome::All(entries) => {
-                    let last = entries.last()?.cursor.position;
-                    self.seen.cursor.position = last;
+                    self.seen.cursor.position = entries.last()?.cursor.position;
                     return Some(TailItem::Entries(entries));
                 }
-                FetchOutcome::Missing(numbers) => {
-                    let mut state = self.shared.state();
-                    state.index.hide_all(&numbers);
-                }
+                FetchOutcome::Missing(numbers) => self.shared.state().index.hide_all(&numbers),
             }
         }
     }

@@ -294,7 +294,6 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
     sweeps.tick().await;
     let mut checks = interval(CHECK_INTERVAL);
     checks.tick().await;
-    let mut checked_count = None;
     loop {
         tokio::select! {
             () = link.lost(generation) => return Ok("the connection to NATS was lost".to_owned()),
@@ -326,7 +325,7 @@ async fn read(replica: &Replica, generation: u64) -> Result<String, String> {
             }
             _ = checks.tick() => {
                 let is_away = replica.store().away_since.is_some();
-                if is_away && checked_count.replace(consumer.count()) == Some(consumer.count()) {
+                if is_away && consumer.is_silent() {
                     return Err("the consumer of the cluster delivers nothing although keys are pending".to_owned());
                 }
             }

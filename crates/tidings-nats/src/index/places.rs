@@ -141,22 +141,21 @@ impl Index {
         numbers.filter_map(|number| self.record(*number)).map(|record| self.candidate(record)).collect()
     }
 
-    /// The event of a number, if it is kept.
-    pub(crate) fn candidate_of(&self, number: u64) -> Option<Candidate> {
-        self.record(number).filter(|record| !record.is_gone).map(|record| self.candidate(record))
-    }
-
-    /// The id of the first event of a batch with a key, as far as it is known here. `Err` if the
-    /// message has to be fetched.
-    pub(crate) fn first_id(&self, sequence: u64) -> Result<EventId, ()> {
-        let first = super::number_of(sequence, 0);
+    /// The id of the first event of a batch with a key, or where it is to be fetched from.
+    pub(crate) fn first_id(&self, sequence: u64) -> Result<EventId, Candidate> {
         if let Some(id) = self.named_keys.get(&sequence) {
             return Ok(id.clone());
         }
-        if self.record(first).is_some_and(|record| record.id_hash.is_some()) {
-            return Err(());
+        let first = super::number_of(sequence, 0);
+        match self.record(first).filter(|record| record.id_hash.is_some() && !record.is_gone) {
+            Some(record) => Err(self.candidate(record)),
+            None => Ok(self.generated_id(first)),
         }
-        Ok(Cursor { epoch: self.epoch_of(first), position: position(first) }.to_event_id())
+    }
+
+    /// The id of an event whose publisher gave it none.
+    pub(crate) fn generated_id(&self, number: u64) -> EventId {
+        Cursor { epoch: self.epoch_of(number), position: position(number) }.to_event_id()
     }
 
     /// The last kept event that is older than this.
