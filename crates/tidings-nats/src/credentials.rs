@@ -58,9 +58,15 @@ impl Credentials {
 
     /// What a client needs to introduce itself.
     pub(crate) fn read(&self) -> Result<Identity, String> {
+        let mut identity = Identity::default();
+        let auth = &mut identity.auth;
         match self {
-            Self::None => Ok(Identity::Nobody),
-            Self::Login(login) => Ok(Identity::Login(login.clone())),
+            Self::None => {}
+            Self::Login(Login { user, password: Some(password) }) => {
+                auth.username = Some(user.clone());
+                auth.password = Some(password.clone());
+            }
+            Self::Login(Login { user: token, password: None }) => auth.token = Some(token.clone()),
             Self::Creds(file) => {
                 let text = text_of(file)?;
                 let wrong = |problem: &str| format!("{} {problem}", file.display());
@@ -72,53 +78,43 @@ impl Credentials {
                 if claims.sub != key.public_key() {
                     return Err(wrong("has a JWT and a seed that do not belong to the same user"));
                 }
-                Ok(Identity::Key { key: Box::new(key), jwt: Some(jwt.to_owned()), expires_at: claims.exp })
+                auth.jwt = Some(jwt.to_owned());
+                (identity.key, identity.expires_at) = (Some(key), claims.exp);
             }
             Self::Nkey(file) => {
                 let key = user_key(&text_of(file)?, file)?;
-                Ok(Identity::Key { key: Box::new(key), jwt: None, expires_at: None })
+                auth.nkey = Some(key.public_key());
+                identity.key = Some(key);
             }
         }
+        Ok(identity)
     }
 }
 
 /// What a client presents to a server.
-pub(crate) enum Identity {
-    Nobody,
-    Login(Login),
-    Key {
-        key: Box<KeyPair>,
-        jwt: Option<String>,
-        /// When the JWT expires, in seconds since 1970.
-        expires_at: Option<u64>,
-    },
+#[derive(Default)]
+pub(crate) struct Identity {
+    /// All but a signature.
+    auth: Auth,
+    /// Signs what the server asks to be signed.
+    key: Option<KeyPair>,
+    /// When the JWT expires, in seconds since 1970.
+    expires_at: Option<u64>,
 }
 
 impl Identity {
     /// The answer to a server that has sent this nonce.
     pub(crate) fn introduction(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
-        let mut auth = Auth::new();
-        match self {
-            Self::Nobody => {}
-            Self::Login(Login { user, password: Some(password) }) => {
-                auth.username = Some(user.clone());
-                auth.password = Some(password.clone());
-            }
-            Self::Login(Login { user: token, password: None }) => auth.token = Some(token.clone()),
-            Self::Key { key, jwt, .. } => {
-                let signature = key.sign(nonce).map_err(|_| AuthError::new("the nonce cannot be signed"))?;
-                auth.signature = Some(signature);
-                auth.jwt.clone_from(jwt);
-                auth.nkey = jwt.is_none().then(|| key.public_key());
-            }
-        }
+        let mut auth = self.auth.clone();
+        let signed = self.key.as_ref().map(|key| key.sign(nonce)).transpose();
+        auth.signature = signed.map_err(|_| AuthError::new("the nonce cannot be signed"))?;
         Ok(auth)
     }
 
     /// Whether it has a JWT that has expired by our clock.
     pub(crate) fn has_expired(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        matches!(self, Self::Key { expires_at: Some(end), .. } if *end <= now)
+        self.expires_at.is_some_and(|end| end <= now)
     }
 }
 

@@ -108,12 +108,7 @@ stored!(Deletion { topic, missed, spared });
 stored!(Spared { after, topics });
 
 impl Deletion {
-    /// A deletion as a message.
-    pub(crate) fn encode(&self) -> Bytes {
-        encode(self)
-    }
-
-    /// `None` if it is none.
+    /// See [`decode`].
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut deletion: Self = decode(bytes)?;
         if let Some(spared) = &mut deletion.spared {
@@ -157,25 +152,15 @@ stored!(LeftAudiences { identity, audiences });
 stored!(Audiences { through, forgotten_through, known });
 stored!(KnownAudience { audience, gone, first, newest });
 
-impl LeftAudiences {
-    pub(crate) fn encode(&self) -> Bytes {
-        encode(self)
-    }
-
-    /// `None` if it is none.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        decode(bytes)
-    }
-}
-
-fn encode(value: &impl Stored) -> Bytes {
+/// A deletion as a message, or audiences as a value.
+pub(crate) fn encode(value: &impl Stored) -> Bytes {
     let mut bytes = vec![VERSION];
     value.store(&mut bytes);
     bytes.into()
 }
 
 /// `None` if it is no such value, or of another version.
-fn decode<T: Stored>(bytes: &[u8]) -> Option<T> {
+pub(crate) fn decode<T: Stored>(bytes: &[u8]) -> Option<T> {
     let (version, value): (u8, T) = Fields(bytes).read_last()?;
     (version == VERSION).then_some(value)
 }
@@ -232,7 +217,7 @@ mod tests {
         fn foreign_messages_are_skipped(bytes in vec(any::<u8>(), 0..200)) {
             decode_batch(&bytes);
             Deletion::decode(&bytes);
-            LeftAudiences::decode(&bytes);
+            decode::<LeftAudiences>(&bytes);
         }
     }
 
@@ -244,7 +229,7 @@ mod tests {
         let spared = Some(Spared { after: 1 << 40, topics: vec![topic("b"), topic("c")] });
         let partial = Deletion { spared, ..whole.clone() };
         for deletion in [&whole, &partial] {
-            let bytes = deletion.encode();
+            let bytes = encode(deletion);
             assert_eq!(Deletion::decode(&bytes).as_ref(), Some(deletion));
             for length in 0..bytes.len() {
                 assert_eq!(Deletion::decode(&bytes[..length]), None, "cut at {length}");
@@ -258,9 +243,9 @@ mod tests {
         let known = vec![KnownAudience { audience, gone: 1, first: 2, newest: 9 }];
         let audiences = Audiences { through: 7, forgotten_through: 8, known };
         let left = LeftAudiences { identity: ("1".to_owned(), u64::MAX), audiences };
-        let bytes = left.encode();
-        assert_eq!(LeftAudiences::decode(&bytes), Some(left));
-        assert_eq!(LeftAudiences::decode(&bytes[1..]), None);
+        let bytes = encode(&left);
+        assert_eq!(decode(&bytes), Some(left));
+        assert_eq!(decode::<LeftAudiences>(&bytes[1..]), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tidings_log::{Epoch, EpochStart, Epochs, Position, parts::position};
 
 use crate::{
     bucket::{Bucket, check_replicas},
-    format::{Audiences, LeftAudiences},
+    format::{Audiences, LeftAudiences, decode, encode},
     index::{Mark, last_number_of},
     link::{Link, if_found},
     settings::NatsSettings,
@@ -170,11 +170,11 @@ pub(crate) async fn leave_mark(shared: &SharedIndex, bucket: &Store) -> Result<(
 pub(crate) async fn leave_audiences(shared: &SharedIndex, bucket: &Store) -> Result<(), String> {
     let Some(left) = shared.audiences(AUDIENCES_BYTES_MAX) else { return Ok(()) };
     let is_as_good = |known: &[u8]| {
-        LeftAudiences::decode(known).is_some_and(|known| {
+        decode(known).is_some_and(|known: LeftAudiences| {
             known.identity == left.identity && known.audiences.through >= left.audiences.through
         })
     };
-    leave(&shared.link, bucket, AUDIENCES_KEY, left.encode(), is_as_good).await
+    leave(&shared.link, bucket, AUDIENCES_KEY, encode(&left), is_as_good).await
 }
 
 /// Leaves a value for other hubs, unless what is there is as good.
@@ -198,7 +198,7 @@ async fn leave(
 /// The audiences of what other hubs have read.
 pub(crate) async fn audiences_left_behind(shared: &SharedIndex, bucket: &Store) -> Result<Audiences, String> {
     let stored = shared.link.ask("reading the audiences", bucket.entry(AUDIENCES_KEY)).await?;
-    let left = stored.and_then(|entry| LeftAudiences::decode(&entry.value));
+    let left = stored.and_then(|entry| decode::<LeftAudiences>(&entry.value));
     let identity = shared.identity().map(|(created, epoch)| (created, epoch.to_u64()));
     let left = left.filter(|left| Some(&left.identity) == identity.as_ref());
     Ok(left.map(|left| left.audiences).unwrap_or_default())

@@ -293,16 +293,11 @@ impl Index {
 
     fn hidden(&self, sequence: u64) -> Option<Hidden> {
         let from = self.place_after(number_of(sequence, 0).saturating_sub(1));
-        let of_message =
-            self.records.range(from..).take_while(|record| sequence_of(record.number) == sequence);
-        let mut last = None;
-        for record in of_message {
-            if !record.is_gone {
-                return None;
-            }
-            last = Some(record);
-        }
-        last.map(|record| Hidden { mark: Mark { sequence, nanos: record.nanos }, has_key: record.has_key })
+        let records = self.records.range(from..);
+        let mut of_message = records.take_while(|record| sequence_of(record.number) == sequence);
+        let first = of_message.next()?;
+        let hidden = Hidden { mark: Mark { sequence, nanos: first.nanos }, has_key: first.has_key };
+        (first.is_gone && of_message.all(|record| record.is_gone)).then_some(hidden)
     }
 
     /// These events turned out to be missing in the stream.

@@ -26,7 +26,7 @@ use crate::{
     eraser,
     fetch::{FetchOutcome, fetch},
     follower,
-    format::{BATCH_EVENTS_MAX, Deletion, EncodedBatch, Spared, encode_message},
+    format::{BATCH_EVENTS_MAX, Deletion, EncodedBatch, Spared, encode, encode_message},
     history::{self, deletions_subject, events_subject},
     index::{Candidate, Hidden, STORED_BYTES, number_of},
     link::{Link, NotStored, OPENING_FAILURES_MAX, Stored, persistently},
@@ -273,7 +273,7 @@ impl Log for NatsLog {
         if deletion.missed.is_empty() {
             return Ok(Deleted { count: 0, kept, serial: shared.state().index.deletions() });
         }
-        let stored = self.store(deletions_subject(shared.link.name()), None, deletion.encode()).await?;
+        let stored = self.store(deletions_subject(shared.link.name()), None, encode(&deletion)).await?;
         if !shared.has_read(stored.sequence).await {
             return Err(AppendError::OutcomeUnknown(
                 "the deletion is stored, but was not read back in time".to_owned(),
