@@ -13,18 +13,20 @@ use tidings_log::{
     vital::catch_panic,
 };
 use tidings_topic::{PatternLimits, PrivateTopics, TopicGlob, Validator};
+use tokio::task::JoinSet;
 use url::Url;
 
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
 use crate::{
+    cluster_channel::receive,
     compiler::Compiler,
     editing::{elsewhere, waiting::EditsElsewhere},
     engine::Engine,
     error::Error,
     feed::fan_out::fan_out,
     feed::feeds::Feeds,
-    hub::{Hub, HubState, Task},
+    hub::{Hub, HubState},
     measured_cluster::MeasuredCluster,
     measured_log::MeasuredLog,
     presence::{Presence, PresenceHook, PresenceRegistry},
@@ -288,23 +290,20 @@ impl HubBuilder {
             shards,
             engine,
         });
-        let mut tasks = vec![
-            Task::start(fan_out(Arc::clone(&state), tail, writer)),
-            Task::start(vital("appending", Arc::clone(&state), |state| commit(state, queue))),
-        ];
+        let mut tasks = JoinSet::new();
+        tasks.spawn(fan_out(Arc::clone(&state), tail, writer));
+        tasks.spawn(vital("appending", Arc::clone(&state), commit(Arc::clone(&state), queue)));
         if state.is_clustered {
             // Before the first publication, so that none of what this hub's clients do is missed.
-            let messages = broadcast::listen(&state).await;
-            let receive = |state| broadcast::receive(state, messages);
-            tasks.push(Task::start(vital("broadcasting", Arc::clone(&state), broadcast::send)));
-            tasks.push(Task::start(vital("receiving broadcasts", Arc::clone(&state), receive)));
-            let messages = elsewhere::listen(&state).await;
-            let receive = |state| elsewhere::receive(state, messages);
-            tasks.push(Task::start(vital("changing streams for other hubs", Arc::clone(&state), receive)));
+            let receiving = receive(&state, broadcast::CHANNEL, broadcast::deliver).await;
+            tasks.spawn(vital("broadcasting", Arc::clone(&state), broadcast::send(Arc::clone(&state))));
+            tasks.spawn(vital("receiving broadcasts", Arc::clone(&state), receiving));
+            let receiving = receive(&state, elsewhere::CHANNEL, elsewhere::take).await;
+            tasks.spawn(vital("changing streams for other hubs", Arc::clone(&state), receiving));
             let hubs = Arc::clone(&state.cluster_hubs);
             let engine = Arc::clone(&state.engine);
             let closed = async move { engine.closed().await };
-            tasks.push(Task::start(hubs.announce(Arc::clone(&state.cluster), state.ephemeral.hub, closed)));
+            tasks.spawn(hubs.announce(Arc::clone(&state.cluster), state.ephemeral.hub, closed));
         }
         Ok(Hub::new(state, tasks))
     }
@@ -316,12 +315,8 @@ fn setting(name: &'static str, text: &str, problem: impl Display) -> Error {
 }
 
 /// Runs for as long as the hub does. The hub fails if this panics.
-async fn vital<F: Future<Output = ()>>(
-    name: &str,
-    state: Arc<HubState>,
-    work: impl FnOnce(Arc<HubState>) -> F,
-) {
-    if let Err(panicked) = catch_panic(work(Arc::clone(&state))).await {
+async fn vital(name: &str, state: Arc<HubState>, work: impl Future<Output = ()>) {
+    if let Err(panicked) = catch_panic(work).await {
         state.engine.fail(format!("{name} has ended: {panicked}"));
     }
 }

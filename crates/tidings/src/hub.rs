@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tidings_log::{Bounds, Cursor, Log, Tail, Unavailable, cluster::Cluster};
 use tidings_topic::{ConnectionId, Matcher, PatternSyntax, PrivateTopics, Topic, TopicGlob, Validator};
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
 #[cfg(target_os = "linux")]
 use crate::shard::driver::Shards;
@@ -29,13 +29,13 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Hub {
     pub(crate) state: Arc<HubState>,
-    _tasks: Arc<[Task]>,
+    _tasks: Arc<JoinSet<()>>,
 }
 
 impl Hub {
     /// These tasks end with the hub.
-    pub(crate) fn new(state: Arc<HubState>, tasks: impl IntoIterator<Item = Task>) -> Self {
-        Self { state, _tasks: tasks.into_iter().collect() }
+    pub(crate) fn new(state: Arc<HubState>, tasks: JoinSet<()>) -> Self {
+        Self { state, _tasks: Arc::new(tasks) }
     }
 
     /// The validator for all APIs of this hub; it makes the matchers for
@@ -303,21 +303,5 @@ impl HubState {
     /// Whether an event with these topics is private whatever its publisher requests.
     pub(crate) fn are_private(&self, topics: &[Topic]) -> bool {
         self.private_topics.load().cover_any(topics)
-    }
-}
-
-/// A task of the hub, ended with it.
-#[derive(Debug)]
-pub(crate) struct Task(JoinHandle<()>);
-
-impl Task {
-    pub(crate) fn start(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(work))
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

@@ -90,6 +90,7 @@
 mod agree;
 mod builder;
 mod closing;
+mod cluster_channel;
 mod cluster_hubs;
 mod compiler;
 mod counts;

@@ -7,12 +7,9 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tidings_log::{
-    Cursor,
-    cluster::{ClusterError, Messages},
-};
+use tidings_log::{Cursor, cluster::ClusterError};
 use tidings_topic::{ConnectionId, Matcher};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{here, waiting::Number};
 use crate::{
@@ -22,13 +19,11 @@ use crate::{
 };
 
 /// Where hubs send and listen.
-const CHANNEL: &str = "edits";
+pub(crate) const CHANNEL: &str = "edits";
 /// The version of the messages. A hub ignores those of others.
 const VERSION: u8 = 1;
 /// How long the other hubs may take: longer than each of them waits for its stream.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(7);
-/// The delay before a failed subscription to the channel is retried.
-const RELISTEN_WAIT: Duration = Duration::from_millis(500);
 
 #[derive(Serialize, Deserialize, Debug)]
 struct Message {
@@ -110,30 +105,8 @@ async fn send(state: &HubState, content: Content) -> Result<(), ClusterError> {
     state.cluster.send(CHANNEL, &message).await
 }
 
-/// Subscribes to what other hubs send.
-pub(crate) async fn listen(state: &HubState) -> Result<Box<dyn Messages>, ClusterError> {
-    state.cluster.listen(CHANNEL).await
-}
-
-/// Carries out the requests of other hubs and takes their answers, for as long as the hub runs.
-pub(crate) async fn receive(state: Arc<HubState>, mut messages: Result<Box<dyn Messages>, ClusterError>) {
-    loop {
-        let received = match &mut messages {
-            Ok(messages) => messages.next().await,
-            Err(error) => Err(error.clone()),
-        };
-        match received {
-            Ok(message) => take(&state, &message),
-            Err(error) => {
-                tracing::debug!(%error, "changes of streams cannot be received from other hubs; retrying");
-                sleep(RELISTEN_WAIT).await;
-                messages = listen(&state).await;
-            }
-        }
-    }
-}
-
-fn take(state: &Arc<HubState>, message: &[u8]) {
+/// Carries out the request of another hub, or takes its answer.
+pub(crate) fn take(state: &Arc<HubState>, message: &[u8]) {
     let Ok(Message { version: VERSION, from, content }) = serde_json::from_slice(message) else { return };
     let own = Number::from_be_bytes(state.ephemeral.hub);
     match content {

@@ -9,26 +9,20 @@
 //!
 //! The hub is the one that sends, at random for each start, and ignores its own messages.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tidings_log::{
-    cluster::{ClusterError, Messages},
-    codec::{Fields, push_event},
-};
+use tidings_log::codec::{Fields, push_event};
 use tidings_topic::{Event, StoredEvent};
-use tokio::time::sleep;
 
 use super::ephemeral::{HubNumber, LiveEvent};
 use crate::hub::HubState;
 
 /// Where hubs send and listen.
-const CHANNEL: &str = "ephemeral";
+pub(crate) const CHANNEL: &str = "ephemeral";
 /// The first byte of a message. A hub ignores what it does not understand.
 const VERSION: u8 = 1;
 /// A message has so many bytes of events at most, or one event.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// The delay before a failed subscription to the channel is retried.
-const RELISTEN_WAIT: Duration = Duration::from_millis(500);
 
 /// An event for a message. None if it has more topics than can be written.
 pub(crate) fn encode(event: &Event) -> Option<Vec<u8>> {
@@ -83,30 +77,8 @@ pub(crate) async fn send(state: Arc<HubState>) {
     }
 }
 
-/// Subscribes to what other hubs send.
-pub(crate) async fn listen(state: &HubState) -> Result<Box<dyn Messages>, ClusterError> {
-    state.cluster.listen(CHANNEL).await
-}
-
-/// Delivers what other hubs send, for as long as the hub runs.
-pub(crate) async fn receive(state: Arc<HubState>, mut messages: Result<Box<dyn Messages>, ClusterError>) {
-    loop {
-        let received = match &mut messages {
-            Ok(messages) => messages.next().await,
-            Err(error) => Err(error.clone()),
-        };
-        match received {
-            Ok(message) => deliver(&state, &message),
-            Err(error) => {
-                tracing::debug!(%error, "ephemeral events of other hubs cannot be received; retrying");
-                sleep(RELISTEN_WAIT).await;
-                messages = listen(&state).await;
-            }
-        }
-    }
-}
-
-fn deliver(state: &HubState, message: &[u8]) {
+/// Delivers what another hub has sent.
+pub(crate) fn deliver(state: &Arc<HubState>, message: &[u8]) {
     for event in decode(message, state.ephemeral.hub) {
         match event {
             Some(mut event) => {
