@@ -10,13 +10,14 @@ use std::{
     fmt, io,
     panic::{self, AssertUnwindSafe},
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
     time::{Duration, Instant},
 };
 
+use tidings_log::parts::lock;
 use tidings_topic::{Invalid, Matcher, PatternSyntax, Validator};
 use tokio::sync::watch;
 
@@ -109,7 +110,7 @@ impl Compiler {
     }
 
     fn send(&self, job: Job) -> Result<(), PatternError> {
-        let mut jobs = self.jobs.lock().expect("no thread panics while it holds this lock");
+        let mut jobs = lock(&self.jobs);
         if jobs.is_none() {
             let started = self.start().inspect_err(|error| {
                 tracing::warn!(%error, "cannot start the thread that compiles patterns");
@@ -133,10 +134,6 @@ impl fmt::Debug for Compiler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compiler").finish_non_exhaustive()
     }
-}
-
-fn lock(waiting: &Waiting) -> MutexGuard<'_, HashMap<Wanted, Answer>> {
-    waiting.lock().expect("no thread panics while it holds this lock")
 }
 
 fn compile_all(jobs: &Receiver<Job>, waiting: &Waiting, work: &dyn Fn(&Wanted) -> Compiled) {

@@ -23,8 +23,7 @@ use self::{
 pub(crate) struct Counts {
     pub(crate) closed: ClosedStreams,
     pub(crate) readers: ReaderLags,
-    shards: DriverCounts,
-    pulled: DriverCounts,
+    drivers: [DriverCounts; Driver::COUNT],
 }
 
 /// What moves the bytes of a stream.
@@ -36,6 +35,10 @@ pub(crate) enum Driver {
     Pulled,
 }
 
+impl Driver {
+    const COUNT: usize = 2;
+}
+
 #[derive(Debug, Default)]
 struct DriverCounts {
     deliveries: Deliveries,
@@ -45,28 +48,21 @@ struct DriverCounts {
 impl Counts {
     /// Counts what was delivered.
     pub(crate) fn deliver(&self, driver: Driver, delivered: Delivered) {
-        self.of(driver).deliveries.add(delivered);
+        self.drivers[driver as usize].deliveries.add(delivered);
     }
 
     /// What was delivered up to now.
     pub(crate) fn delivered(&self, driver: Driver) -> Delivered {
-        self.of(driver).deliveries.total()
+        self.drivers[driver as usize].deliveries.total()
     }
 
     /// Counts how long after its append a sampled event was delivered.
     pub(crate) fn record_lag(&self, driver: Driver, lag: Duration) {
-        self.of(driver).lag.record(lag);
+        self.drivers[driver as usize].lag.record(lag);
     }
 
     /// How long deliveries took.
     pub(crate) fn lag(&self, driver: Driver) -> Recorded {
-        self.of(driver).lag.recorded()
-    }
-
-    fn of(&self, driver: Driver) -> &DriverCounts {
-        match driver {
-            Driver::Shard => &self.shards,
-            Driver::Pulled => &self.pulled,
-        }
+        self.drivers[driver as usize].lag.recorded()
     }
 }

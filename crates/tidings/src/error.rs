@@ -76,7 +76,7 @@ pub enum Error {
     OutcomeUnknown(#[source] AppendError),
     /// The log cannot be reached: nothing was done. Try again later.
     #[error("the log cannot be reached; try again later")]
-    Unavailable(#[source] Unavailable),
+    Unavailable(#[from] Unavailable),
     /// The hub is [closed](crate::Hub::close).
     #[error("the hub is shutting down")]
     Closed,
@@ -105,12 +105,6 @@ impl From<AppendError> for Error {
             AppendError::Displaced(_) => Self::Displaced(error),
             _ => Self::OutcomeUnknown(error),
         }
-    }
-}
-
-impl From<Unavailable> for Error {
-    fn from(error: Unavailable) -> Self {
-        Self::Unavailable(error)
     }
 }
 

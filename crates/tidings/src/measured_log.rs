@@ -3,7 +3,6 @@
 //! Measured here, they mean the same whatever the log is.
 
 use std::{
-    array,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -107,11 +106,7 @@ pub(crate) struct MeasuredLog {
 
 impl MeasuredLog {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        Self {
-            log,
-            durations: array::from_fn(|_| Histogram::default()),
-            failures: array::from_fn(|_| AtomicU64::default()),
-        }
+        Self { log, durations: Default::default(), failures: Default::default() }
     }
 
     /// How long the operations took, each time, in the order of [`LogOperation::ALL`].

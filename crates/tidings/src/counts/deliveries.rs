@@ -1,7 +1,6 @@
 //! How many events were delivered, and how many bytes.
 
 use std::{
-    array,
     ops::AddAssign,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
@@ -26,7 +25,7 @@ impl AddAssign for Delivered {
 }
 
 /// Counts deliveries. Each thread has a cell, so that threads do not wait for each other's caches.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Deliveries([Cell; CELLS]);
 
 #[derive(Debug, Default)]
@@ -34,12 +33,6 @@ pub(super) struct Deliveries([Cell; CELLS]);
 struct Cell {
     events: AtomicU64,
     bytes: AtomicU64,
-}
-
-impl Default for Deliveries {
-    fn default() -> Self {
-        Self(array::from_fn(|_| Cell::default()))
-    }
 }
 
 impl Deliveries {

@@ -25,6 +25,11 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// How many formats there are.
+    pub(crate) const COUNT: usize = 2;
+}
+
 /// Appends an entry as one chunk and returns the range in `out` of the event inside it.
 pub(crate) fn encode_entry(entry: &Entry, format: Format, out: &mut Vec<u8>) -> Range<usize> {
     let event = &entry.event;

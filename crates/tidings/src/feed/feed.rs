@@ -211,28 +211,25 @@ impl Feed {
 
     /// Drops the oldest segment: a reader that has not read it finds it in the log.
     pub(crate) fn drop_front(&self) {
-        let dropped = self.change(Content::drop_front);
-        drop(dropped);
+        drop(self.change(Content::drop_front));
     }
 
     /// Drops everything.
     pub(crate) fn clear(&self) {
-        let dropped = self.change(Content::clear);
-        drop(dropped);
+        drop(self.change(Content::clear));
     }
 
     /// Drops everything, and whatever may still be written.
     pub(crate) fn close(&self) {
-        let dropped = self.change(|content| {
+        drop(self.change(|content| {
             content.is_closed = true;
             content.clear()
-        });
-        drop(dropped);
+        }));
     }
 
     /// Drops everything and begins after a place, as a new feed does.
     pub(crate) fn restart(&self, after: Cursor) {
-        let dropped = self.change(|content| {
+        drop(self.change(|content| {
             let dropped = content.clear();
             content.epoch = after.epoch;
             content.start = after.position;
@@ -242,8 +239,7 @@ impl Feed {
             content.end += 1;
             content.public_from = content.end;
             dropped
-        });
-        drop(dropped);
+        }));
     }
 
     /// Notes that the feed has grown; true the first time since it was announced.
@@ -338,7 +334,8 @@ impl Feed {
         }
     }
 
-    /// Changes the content, and counts its memory.
+    /// Changes the content, and counts its memory. What is taken out of it is returned, to be
+    /// dropped without the lock.
     fn change<T>(&self, change: impl FnOnce(&mut Content) -> T) -> T {
         let mut content = self.content();
         let before = content.memory_bytes;

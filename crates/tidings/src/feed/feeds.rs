@@ -13,6 +13,7 @@
 //!   one.
 
 use std::{
+    borrow::Borrow,
     collections::{HashMap, VecDeque},
     sync::{Arc, PoisonError, Weak},
 };
@@ -98,10 +99,7 @@ struct Routes {
 
 /// The feeds of one matcher.
 #[derive(Clone, Debug, Default)]
-struct FeedsByFormat {
-    plain: Option<Arc<Feed>>,
-    json: Option<Arc<Feed>>,
-}
+struct FeedsByFormat([Option<Arc<Feed>>; Format::COUNT]);
 
 impl Feeds {
     /// No feeds, at this head.
@@ -141,7 +139,8 @@ impl Feeds {
     ) -> Result<Joined, PatternsFull> {
         let mut routes = self.routes();
         let after = self.routed();
-        let feed = if let Some(feed) = routes.get(matcher).and_then(|feeds| feeds.get(format)) {
+        let feed = if let Some(feed) = routes.get(matcher).and_then(|feeds| feeds.0[format as usize].as_ref())
+        {
             Arc::clone(feed)
         } else {
             let memory = Arc::clone(&self.memory_bytes);
@@ -210,46 +209,42 @@ impl FeedWriter {
     /// many of them it has written: all, or as many as comparing with patterns leaves time for
     /// while other tasks wait.
     pub(crate) fn write(&mut self, feeds: &Feeds, entries: &[Arc<Entry>]) -> usize {
-        let (mut written, mut work) = (0, 0);
-        while let Some(entry) = entries.get(written)
-            && work < WRITE_WEIGHT_MAX
-        {
-            work += self.route(feeds, entry, 0);
-            self.append(feeds, entry, 0);
-            written += 1;
-        }
-        if let Some(last) = written.checked_sub(1) {
-            self.shrink(feeds);
-            feeds.progress().head.log = entries[last].cursor;
-        }
-        self.announce();
-        written
+        self.write_numbered(feeds, entries, |_| 0)
     }
 
     /// Writes ephemeral events, as [`write`](Self::write) does entries: after the head, which does
     /// not move in the log.
     pub(crate) fn write_ephemeral(&mut self, feeds: &Feeds, events: &[Entry]) -> usize {
-        let (mut written, mut work) = (0, 0);
-        while let Some(event) = events.get(written)
-            && work < WRITE_WEIGHT_MAX
-        {
-            self.ephemeral_count += 1;
-            work += self.route(feeds, event, self.ephemeral_count);
-            self.append(feeds, event, self.ephemeral_count);
-            written += 1;
-        }
-        if written > 0 {
-            self.shrink(feeds);
-            feeds.progress().head.ephemeral = self.ephemeral_count;
-        }
-        self.announce();
-        written
+        self.write_numbered(feeds, events, |ephemeral_count| {
+            *ephemeral_count += 1;
+            *ephemeral_count
+        })
     }
 
-    fn announce(&mut self) {
+    fn write_numbered<E: Borrow<Entry>>(
+        &mut self,
+        feeds: &Feeds,
+        entries: &[E],
+        next_number: impl Fn(&mut u64) -> u64,
+    ) -> usize {
+        let (mut written, mut work) = (0, 0);
+        while let Some(entry) = entries.get(written).map(Borrow::<Entry>::borrow)
+            && work < WRITE_WEIGHT_MAX
+        {
+            let ephemeral = next_number(&mut self.ephemeral_count);
+            work += self.route(feeds, entry, ephemeral);
+            self.append(feeds, entry, ephemeral);
+            written += 1;
+        }
+        if let Some(last) = written.checked_sub(1) {
+            self.shrink(feeds);
+            let last: &Entry = entries[last].borrow();
+            feeds.progress().head = LivePlace { log: last.cursor, ephemeral: self.ephemeral_count };
+        }
         for feed in self.grown.drain(..) {
             feed.announce();
         }
+        written
     }
 
     /// Begins anew after a place: the log skipped entries or started another epoch. Every reader
@@ -341,10 +336,7 @@ fn match_patterns(
 
 /// Encodes an entry once for each format, in memory that is used again.
 #[derive(Debug, Default)]
-struct Encoder {
-    plain: Encoded,
-    json: Encoded,
-}
+struct Encoder([Encoded; Format::COUNT]);
 
 #[derive(Debug, Default)]
 struct Encoded {
@@ -355,15 +347,13 @@ struct Encoded {
 impl Encoder {
     /// Another entry comes.
     fn begin(&mut self) {
-        self.plain.is_current = false;
-        self.json.is_current = false;
+        for encoded in &mut self.0 {
+            encoded.is_current = false;
+        }
     }
 
     fn encode(&mut self, entry: &Entry, ephemeral: u64, format: Format) -> &Arc<Frames> {
-        let encoded = match format {
-            Format::Plain => &mut self.plain,
-            Format::Json => &mut self.json,
-        };
+        let encoded = &mut self.0[format as usize];
         if !std::mem::replace(&mut encoded.is_current, true) {
             let frame = encoded.empty();
             frame.push_numbered(entry, ephemeral, format);
@@ -418,7 +408,7 @@ impl Routes {
                 self.patterns.get_mut(pattern).expect("it is there now")
             }
         };
-        *feeds.slot(feed.format) = Some(Arc::clone(feed));
+        feeds.0[feed.format as usize] = Some(Arc::clone(feed));
         self.feed_count += 1;
         Ok(())
     }
@@ -427,7 +417,9 @@ impl Routes {
     fn remove(&mut self, feed: &Feed) {
         self.feed_count -= 1;
         match &feed.matcher {
-            Matcher::Any => *self.any.slot(feed.format) = None,
+            Matcher::Any => {
+                self.any.remove(feed.format);
+            }
             Matcher::Exact(topic) => {
                 if self.exact.get_mut(topic).is_some_and(|feeds| feeds.remove(feed.format)) {
                     self.exact.remove(topic);
@@ -444,26 +436,12 @@ impl Routes {
 
 impl FeedsByFormat {
     fn all(&self) -> impl Iterator<Item = &Arc<Feed>> {
-        self.plain.iter().chain(&self.json)
-    }
-
-    fn get(&self, format: Format) -> Option<&Arc<Feed>> {
-        match format {
-            Format::Plain => self.plain.as_ref(),
-            Format::Json => self.json.as_ref(),
-        }
-    }
-
-    fn slot(&mut self, format: Format) -> &mut Option<Arc<Feed>> {
-        match format {
-            Format::Plain => &mut self.plain,
-            Format::Json => &mut self.json,
-        }
+        self.0.iter().flatten()
     }
 
     /// Whether none are left.
     fn remove(&mut self, format: Format) -> bool {
-        *self.slot(format) = None;
+        self.0[format as usize] = None;
         self.all().next().is_none()
     }
 }

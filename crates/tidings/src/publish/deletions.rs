@@ -3,14 +3,8 @@
 use tokio::sync::watch;
 
 /// The last deletion up to which the caches of this hub hold no deleted event.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Deletions(watch::Sender<u64>);
-
-impl Default for Deletions {
-    fn default() -> Self {
-        Self(watch::Sender::new(0))
-    }
-}
 
 impl Deletions {
     /// The caches were cleared for this deletion and those before it.

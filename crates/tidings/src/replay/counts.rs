@@ -30,7 +30,7 @@ pub struct ReplayStats {
 }
 
 impl ReplayStats {
-    /// The names of the reasons, as labels.
+    /// The names of the reasons, as labels, in the order of [`GapReason`].
     pub const GAP_REASONS: [&str; 3] = ["expired", "unknown", "other_log"];
 }
 
@@ -57,12 +57,7 @@ impl ReplayCounts {
 
     /// A gap is reported to a subscriber.
     pub(crate) fn gap(&self, reason: GapReason) {
-        let index = match reason {
-            GapReason::Expired => 0,
-            GapReason::Unknown => 1,
-            GapReason::OtherLog => 2,
-        };
-        self.gaps[index].fetch_add(1, Ordering::Relaxed);
+        self.gaps[reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn stats(&self) -> ReplayStats {

@@ -345,13 +345,7 @@ impl Driver {
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::NewSubscriber(..) => "NewSubscriber",
-            Self::Page(..) => "Page",
-            Self::NoPage(..) => "NoPage",
-            Self::Edit(..) => "Edit",
-            Self::Stop => "Stop",
-        })
+        f.debug_struct("Message").finish_non_exhaustive()
     }
 }
 

@@ -77,11 +77,9 @@ impl Subscribe {
     /// The same, for matchers that were made before.
     #[doc(hidden)]
     pub fn new(matchers: impl IntoIterator<Item = Matcher>) -> Self {
-        let mut request = Self::default();
-        for matcher in matchers {
-            request = request.wants(Text::Matcher(matcher), None);
-        }
-        request
+        matchers
+            .into_iter()
+            .fold(Self::default(), |request, matcher| request.wants(Text::Matcher(matcher), None))
     }
 
     /// Adds the topics that this [URL Pattern](https://urlpattern.spec.whatwg.org) matches, such as
