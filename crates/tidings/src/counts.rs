@@ -8,15 +8,9 @@ pub(crate) mod closed;
 pub(crate) mod deliveries;
 pub(crate) mod reader_lag;
 
-use std::time::Duration;
+use tidings_log::histogram::Histogram;
 
-use tidings_log::histogram::{Histogram, Recorded};
-
-use self::{
-    closed::ClosedStreams,
-    deliveries::{Delivered, Deliveries},
-    reader_lag::ReaderLags,
-};
+use self::{closed::ClosedStreams, deliveries::Deliveries, reader_lag::ReaderLags};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -39,30 +33,17 @@ impl Driver {
     const COUNT: usize = 2;
 }
 
+/// What one of the drivers counts.
 #[derive(Debug, Default)]
-struct DriverCounts {
-    deliveries: Deliveries,
-    lag: Histogram,
+pub(crate) struct DriverCounts {
+    pub(crate) deliveries: Deliveries,
+    /// How long after its append a sampled event was delivered.
+    pub(crate) lag: Histogram,
 }
 
 impl Counts {
-    /// Counts what was delivered.
-    pub(crate) fn deliver(&self, driver: Driver, delivered: Delivered) {
-        self.drivers[driver as usize].deliveries.add(delivered);
-    }
-
-    /// What was delivered up to now.
-    pub(crate) fn delivered(&self, driver: Driver) -> Delivered {
-        self.drivers[driver as usize].deliveries.total()
-    }
-
-    /// Counts how long after its append a sampled event was delivered.
-    pub(crate) fn record_lag(&self, driver: Driver, lag: Duration) {
-        self.drivers[driver as usize].lag.record(lag);
-    }
-
-    /// How long deliveries took.
-    pub(crate) fn lag(&self, driver: Driver) -> Recorded {
-        self.drivers[driver as usize].lag.recorded()
+    /// What this driver counts.
+    pub(crate) fn of(&self, driver: Driver) -> &DriverCounts {
+        &self.drivers[driver as usize]
     }
 }

@@ -10,13 +10,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
+use tidings_log::parts::lock;
 use tidings_topic::ConnectionId;
 use tokio::time::Instant;
 
@@ -48,7 +49,7 @@ struct Pulled {
 impl Endings {
     /// Ends the subscriptions with these names. Names of others are ignored.
     pub(crate) fn request(&self, connections: impl IntoIterator<Item = ConnectionId>, now: Instant) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         // A hub without shards in use has nothing else that forgets them.
         state.requested.retain(|_, until| *until > now);
         let mut wakers = Vec::new();
@@ -69,7 +70,7 @@ impl Endings {
     /// Forgets requests that were made long ago.
     pub(crate) fn forget_old(&self, now: Instant) {
         if self.is_any() {
-            let mut state = self.state();
+            let mut state = lock(&self.state);
             state.requested.retain(|_, until| *until > now);
             self.is_any.store(!state.requested.is_empty(), Ordering::Release);
         }
@@ -82,13 +83,13 @@ impl Endings {
 
     /// Whether this one is to end, unless it is pulled.
     pub(crate) fn is_requested(&self, connection: &ConnectionId) -> bool {
-        self.is_any() && self.state().requested.contains_key(connection)
+        self.is_any() && lock(&self.state).requested.contains_key(connection)
     }
 
     /// A subscription that is pulled from now on, and is woken when it is to end. Returns whether it
     /// is, from now on.
     pub(crate) fn add_pulled(&self, connection: ConnectionId, waker: &Arc<AtomicWaker>) -> Arc<AtomicBool> {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let is_requested = Arc::new(AtomicBool::new(state.requested.contains_key(&connection)));
         let pulled = Pulled { is_requested: Arc::clone(&is_requested), waker: Arc::clone(waker) };
         state.pulled.insert(connection, pulled);
@@ -97,11 +98,7 @@ impl Endings {
 
     /// It is dropped.
     pub(crate) fn remove_pulled(&self, connection: &ConnectionId) {
-        self.state().pulled.remove(connection);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state).pulled.remove(connection);
     }
 }
 
@@ -131,6 +128,6 @@ mod tests {
             endings.request([ConnectionId::from_random([number; 16])], now);
             now += REMEMBERED_FOR / 4;
         }
-        assert!(endings.state().requested.len() <= 4);
+        assert!(lock(&endings.state).requested.len() <= 4);
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tidings_log::{Log, Unavailable};
+use tidings_log::Log;
 use tokio::{
     runtime::Handle,
     sync::watch,
@@ -21,7 +21,7 @@ use crate::{
     edits::Edits,
     endings::Endings,
     feed::feeds::Feeds,
-    replay::{PageReading, ReplayRequest, Replayed, Replays, counts::ReplayStats},
+    replay::{PageReading, ReplayRequest, Replays},
     settings::HubSettings,
     shard::lag::Lag,
 };
@@ -41,7 +41,7 @@ pub(crate) struct Engine {
     pub(crate) counts: Counts,
     /// Fires when closing has begun.
     closing_notifier: watch::Sender<()>,
-    replays: Replays,
+    pub(crate) replays: Replays,
     /// Where history is read: the runtimes of shards only send, and have no threads that may block
     /// on a disk.
     runtime: Handle,
@@ -108,30 +108,6 @@ impl Engine {
     /// Why the hub has closed by itself, if it has.
     pub(crate) fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
-    }
-
-    pub(crate) fn replay_stats(&self) -> ReplayStats {
-        self.replays.stats()
-    }
-
-    /// How many pages of history are being read, and how many may be.
-    pub(crate) fn replays_running(&self) -> (u64, u64) {
-        self.replays.running()
-    }
-
-    /// Drops the pages of history that are shared.
-    pub(crate) fn forget_pages(&self) {
-        self.replays.forget();
-    }
-
-    /// The first page of a subscription that has not been answered yet: it may be refused.
-    pub(crate) async fn first_page(&self, request: ReplayRequest) -> Result<Replayed, Unavailable> {
-        self.replays.next_page(request).await
-    }
-
-    /// The next page of a reader, if nothing has to be read for it.
-    pub(crate) fn page_at_hand(&self, request: &ReplayRequest) -> Option<Replayed> {
-        self.replays.page_at_hand(request)
     }
 
     /// Reads the next page of a reader. While the log is unavailable the reader waits: it is

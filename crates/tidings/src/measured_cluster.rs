@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -28,14 +28,10 @@ impl MeasuredCluster {
 
     /// How many leases this hub holds.
     pub(crate) fn lease_count(&self) -> usize {
-        let mut leases = self.leases();
+        let mut leases = lock(&self.leases);
         let now = Instant::now();
         leases.retain(|_, held_until| *held_until > now);
         leases.len()
-    }
-
-    fn leases(&self) -> MutexGuard<'_, HashMap<Lease, Instant>> {
-        lock(&self.leases)
     }
 }
 
@@ -48,7 +44,7 @@ impl Cluster for MeasuredCluster {
         if let Some(lease) = &lease {
             // Those that were neither renewed nor released.
             self.lease_count();
-            self.leases().insert(lease.clone(), asked_at + time);
+            lock(&self.leases).insert(lease.clone(), asked_at + time);
         }
         Ok(lease)
     }
@@ -57,16 +53,16 @@ impl Cluster for MeasuredCluster {
         let asked_at = Instant::now();
         let is_held = self.cluster.renew(lease, time).await?;
         if is_held {
-            self.leases().insert(lease.clone(), asked_at + time);
+            lock(&self.leases).insert(lease.clone(), asked_at + time);
         } else {
-            self.leases().remove(lease);
+            lock(&self.leases).remove(lease);
         }
         Ok(is_held)
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), ClusterError> {
         self.cluster.release(lease).await?;
-        self.leases().remove(lease);
+        lock(&self.leases).remove(lease);
         Ok(())
     }
 

@@ -80,8 +80,9 @@ impl Hub {
         let engine = &state.engine;
         let now = self.stats();
         let deliveries = |driver| {
-            let delivered = engine.counts.delivered(driver);
-            Deliveries { events: delivered.events, bytes: delivered.bytes, lag: engine.counts.lag(driver) }
+            let counts = engine.counts.of(driver);
+            let delivered = counts.deliveries.total();
+            Deliveries { events: delivered.events, bytes: delivered.bytes, lag: counts.lag.recorded() }
         };
         let [appends, appends_bytes] = state.pressure.appends();
         Measurements {
@@ -89,8 +90,8 @@ impl Hub {
             pulled: deliveries(Driver::Pulled),
             closed: engine.counts.closed.by_reason(),
             readers: engine.counts.readers.all(),
-            replays: engine.replay_stats(),
-            replays_running: usage(engine.replays_running()),
+            replays: engine.replays.stats(),
+            replays_running: usage(engine.replays.running()),
             appends: usage(appends),
             appends_bytes: usage(appends_bytes),
             fan_out_lag_bytes: Usage { now: now.fan_out_lag_bytes, max: state.lag_bytes_max },

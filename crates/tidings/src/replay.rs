@@ -7,7 +7,7 @@ mod pages;
 use std::{
     panic::resume_unwind,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
 };
 
@@ -133,7 +133,7 @@ impl Replays {
     /// The next page of a reader, if another reader needed the same a moment ago and there is no
     /// gap to be reported before it. It needs no permit, since nothing is read.
     pub(crate) fn page_at_hand(&self, request: &ReplayRequest) -> Option<Replayed> {
-        let page = self.pages().get(&request.key(), request.routed, Instant::now())?;
+        let page = lock(&self.pages).get(&request.key(), request.routed, Instant::now())?;
         gap_before(request, &page).is_none().then(|| self.count(PageSource::Shared, replayed(request, &page)))
     }
 
@@ -161,27 +161,23 @@ impl Replays {
     /// Drops the pages that were read, and those that are being read: they may hold events that the
     /// log has no more.
     pub(crate) fn forget(&self) {
-        self.pages().clear();
-    }
-
-    fn pages(&self) -> MutexGuard<'_, Pages> {
-        lock(&self.pages)
+        lock(&self.pages).clear();
     }
 
     /// The page after a position, shared with other readers that need it.
     async fn page(&self, request: &ReplayRequest) -> Result<(Arc<EncodedPage>, PageSource), Unavailable> {
         let key = request.key();
         let cleared = {
-            let mut pages = self.pages();
+            let mut pages = lock(&self.pages);
             if let Some(page) = pages.get(&key, request.routed, Instant::now()) {
                 return Ok((page, PageSource::Shared));
             }
-            pages.cleared()
+            pages.cleared
         };
         let page = self.log.read(request.place.position, &request.filter, self.page_bytes).await?;
         let page = Arc::new(EncodedPage::new(&page, request.format));
         if page.epoch == request.place.epoch {
-            self.pages().put(key, Arc::clone(&page), cleared, Instant::now());
+            lock(&self.pages).put(key, Arc::clone(&page), cleared, Instant::now());
         }
         Ok((page, PageSource::Log))
     }

@@ -285,7 +285,7 @@ impl<W: Wire> Shard<W> {
         for snapshot in &mut self.snapshots {
             snapshot.release();
         }
-        engine.counts.deliver(counts::Driver::Shard, std::mem::take(&mut self.delivered));
+        engine.counts.of(counts::Driver::Shard).deliveries.add(std::mem::take(&mut self.delivered));
         !self.is_done(now)
     }
 

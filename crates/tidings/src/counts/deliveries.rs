@@ -26,7 +26,7 @@ impl AddAssign for Delivered {
 
 /// Counts deliveries. Each thread has a cell, so that threads do not wait for each other's caches.
 #[derive(Debug, Default)]
-pub(super) struct Deliveries([Cell; CELLS]);
+pub(crate) struct Deliveries([Cell; CELLS]);
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -36,7 +36,7 @@ struct Cell {
 }
 
 impl Deliveries {
-    pub(super) fn add(&self, delivered: Delivered) {
+    pub(crate) fn add(&self, delivered: Delivered) {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static OF_THIS_THREAD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % CELLS;
@@ -48,7 +48,7 @@ impl Deliveries {
         cell.bytes.fetch_add(delivered.bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn total(&self) -> Delivered {
+    pub(crate) fn total(&self) -> Delivered {
         let mut total = Delivered::default();
         for cell in &self.0 {
             let (events, bytes) = (cell.events.load(Ordering::Relaxed), cell.bytes.load(Ordering::Relaxed));

@@ -1,6 +1,6 @@
 //! How far subscribers are behind: a survey of each shard, made in its sweep.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use tidings_log::parts::lock;
 
@@ -53,7 +53,7 @@ pub(crate) struct ReaderLags(Mutex<Vec<LagSurvey>>);
 impl ReaderLags {
     /// A shard has made a survey.
     pub(crate) fn put(&self, shard: usize, survey: LagSurvey) {
-        let mut surveys = self.surveys();
+        let mut surveys = lock(&self.0);
         if surveys.len() <= shard {
             surveys.resize_with(shard + 1, LagSurvey::default);
         }
@@ -62,7 +62,7 @@ impl ReaderLags {
 
     /// What all shards have found together.
     pub(crate) fn all(&self) -> ReaderLag {
-        let surveys = self.surveys();
+        let surveys = lock(&self.0);
         let worst_bytes = surveys.iter().map(|survey| survey.bytes_max).max().unwrap_or_default();
         let stalled = surveys.iter().map(|survey| u64::from(survey.stalled)).sum();
         let with = |magnitude: usize| -> u64 {
@@ -85,10 +85,6 @@ impl ReaderLags {
         let below = 1_u64.checked_shl(magnitude).unwrap_or(u64::MAX);
         let p99_bytes = if magnitude == 0 { 0 } else { below.min(worst_bytes) };
         ReaderLag { worst_bytes, p99_bytes, stalled }
-    }
-
-    fn surveys(&self) -> MutexGuard<'_, Vec<LagSurvey>> {
-        lock(&self.0)
     }
 }
 

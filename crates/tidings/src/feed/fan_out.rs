@@ -97,7 +97,7 @@ async fn write_feeds(state: &HubState, mut tail: Box<dyn Tail>, mut writer: Feed
             }
             TailItem::Deleted { serial } => {
                 writer.forget(feeds);
-                state.engine.forget_pages();
+                state.engine.replays.forget();
                 state.deletions.reached(serial);
             }
             TailItem::NewEpoch(start) => {

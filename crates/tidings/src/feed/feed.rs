@@ -33,7 +33,7 @@ use crate::{
     feed::encode::Format,
     feed::frames::{Accepted, Audience, Frame, Frames},
     feed::place::{FrameKey, LivePlace},
-    feed::sampling::{LastMark, Mark},
+    feed::sampling::LastMark,
     shard::inbox::FeedNotifier,
     sync::{
         AtomicWaker, Mutex, MutexGuard,
@@ -63,8 +63,8 @@ pub(crate) struct Feed {
     reader_count: AtomicUsize,
     /// The writer has written here and not notified the readers yet.
     has_grown: AtomicBool,
-    /// The last entry here that is followed on its way.
-    mark: LastMark,
+    /// The last entry here that is followed on its way. Readers are notified of it later.
+    pub(crate) mark: LastMark,
     listeners: Mutex<Listeners>,
 }
 
@@ -245,16 +245,6 @@ impl Feed {
     /// Notes that the feed has grown; true the first time since it was announced.
     pub(crate) fn mark_grown(&self) -> bool {
         !self.has_grown.swap(true, Ordering::Relaxed)
-    }
-
-    /// The entry that was written last is followed on its way: readers are notified of it later.
-    pub(crate) fn set_mark(&self, mark: Mark) {
-        self.mark.set(mark);
-    }
-
-    /// The mark of the last entry that is followed.
-    pub(crate) fn mark(&self) -> Option<Mark> {
-        self.mark.get()
     }
 
     /// How many bytes come after an offset of a reader, which the feed need not have any more.

@@ -298,7 +298,7 @@ impl FeedWriter {
                 self.segments.push_back(Arc::downgrade(&feed));
             }
             if let Some(mark) = mark {
-                feed.set_mark(mark);
+                feed.mark.set(mark);
             }
             if feed.mark_grown() {
                 self.grown.push(feed);

@@ -111,7 +111,7 @@ impl Pressure {
     /// The newest entry of the log that is known here. None if the feeds will not be written any
     /// further.
     pub(crate) fn newest(&self) -> Option<Cursor> {
-        let lagging = self.lagging();
+        let lagging = lock(&self.lagging);
         let head = lagging.head?;
         let position = lagging.batches.back().map_or(head.position, |(position, _)| *position);
         Some(Cursor { position, ..head })
@@ -131,7 +131,7 @@ impl Pressure {
     /// Records batches that are in the log and may not be in the feeds yet: the last position and
     /// the bytes of each.
     pub(crate) fn appended(&self, batches: impl IntoIterator<Item = (Cursor, u64)>) {
-        let mut lagging = self.lagging();
+        let mut lagging = lock(&self.lagging);
         let mut bytes_added = 0;
         for (last, bytes) in batches {
             // Under the lock: a writer that moves the head afterwards finds this batch and removes
@@ -149,7 +149,7 @@ impl Pressure {
 
     /// The feeds have been written up to here: removes the batches that they have now.
     pub(crate) fn fanned_out(&self, head: Cursor) {
-        let mut lagging = self.lagging();
+        let mut lagging = lock(&self.lagging);
         lagging.head = Some(head);
         let mut bytes_removed = 0;
         while let Some(&(_, bytes)) =
@@ -163,7 +163,7 @@ impl Pressure {
 
     /// Starts from zero, as the feeds do: after this position, or not any more.
     pub(crate) fn restart(&self, head: Option<Cursor>) {
-        let mut lagging = self.lagging();
+        let mut lagging = lock(&self.lagging);
         *lagging = Lagging { head, batches: VecDeque::new() };
         let bytes = self.lagging_bytes();
         self.lower(lagging, bytes);
@@ -177,10 +177,6 @@ impl Pressure {
         if before > self.lagging_bytes_max && before - bytes <= self.lagging_bytes_max {
             self.caught_up.notify_waiters();
         }
-    }
-
-    fn lagging(&self) -> MutexGuard<'_, Lagging> {
-        lock(&self.lagging)
     }
 
     /// Bytes that are in the log and not yet in the feeds.

@@ -60,8 +60,9 @@ pub(crate) struct Pages {
     /// In the order in which they were read.
     read: VecDeque<(Instant, PageKey)>,
     bytes: usize,
-    /// How often all pages were dropped.
-    cleared: u64,
+    /// How often all pages were dropped. Read it before reading a page, and pass it to
+    /// [`put`](Self::put).
+    pub(crate) cleared: u64,
 }
 
 impl Pages {
@@ -72,11 +73,6 @@ impl Pages {
         let page = self.known.get(key)?;
         let leads_on = page.epoch == routed.epoch && (!page.at_end || page.through >= routed.position);
         leads_on.then(|| Arc::clone(page))
-    }
-
-    /// Call this before reading a page, and pass the result to [`put`](Self::put).
-    pub(crate) fn cleared(&self) -> u64 {
-        self.cleared
     }
 
     /// Drops every page, also those that are being read.
@@ -153,13 +149,13 @@ mod tests {
     fn a_page_read_before_a_deletion_is_not_shared_after_it() {
         let mut pages = Pages::default();
         let now = Instant::now();
-        let begun = pages.cleared();
+        let begun = pages.cleared;
         pages.put(key(5), page(7, false), begun, now);
         pages.clear();
         assert!(pages.get(&key(5), cursor(1, 9), now).is_none());
         pages.put(key(6), page(7, false), begun, now);
         assert!(pages.get(&key(6), cursor(1, 9), now).is_none());
-        pages.put(key(6), page(7, false), pages.cleared(), now);
+        pages.put(key(6), page(7, false), pages.cleared, now);
         assert!(pages.get(&key(6), cursor(1, 9), now).is_some());
     }
 

@@ -313,7 +313,7 @@ impl Driver {
     /// Counts what the slice has found out.
     fn measure(&mut self, engine: &Engine) {
         for mark in self.shard.take_served_marks() {
-            engine.counts.record_lag(counts::Driver::Shard, mark.elapsed());
+            engine.counts.of(counts::Driver::Shard).lag.record(mark.elapsed());
         }
         if let Some(survey) = self.shard.surveyed.take() {
             engine.counts.readers.put(self.number, survey);
@@ -325,7 +325,7 @@ impl Driver {
     fn read_pages(&mut self, engine: &Arc<Engine>) -> bool {
         let mut is_any_at_hand = false;
         for (key, request) in std::mem::take(&mut self.shard.requests) {
-            if let Some(page) = engine.page_at_hand(&request) {
+            if let Some(page) = engine.replays.page_at_hand(&request) {
                 self.shard.take_page(key, page);
                 is_any_at_hand = true;
                 continue;

@@ -51,7 +51,7 @@ struct Group {
 impl Group {
     /// A pass begins: it brings what is in the feed now.
     fn look_at_mark(&mut self) {
-        let mark = self.feed.mark();
+        let mark = self.feed.mark.get();
         if mark != self.seen_mark {
             self.seen_mark = mark;
             self.followed = mark;
@@ -87,7 +87,7 @@ impl Groups {
             let notifier = Arc::new(new_notifier(number));
             feed.add_shard(Arc::clone(&notifier));
             entry.insert(Group {
-                seen_mark: feed.mark(),
+                seen_mark: feed.mark.get(),
                 followed: None,
                 feed: Arc::clone(feed),
                 notifier,

@@ -165,7 +165,7 @@ proptest! {
                 !is_cut(&listener.socket.peer()) && stage.shard.wire(listener.key).is_some()
             });
             if are_all_here {
-                let counted = stage.hub.state.engine.counts.delivered(crate::counts::Driver::Shard);
+                let counted = stage.hub.state.engine.counts.of(crate::counts::Driver::Shard).deliveries.total();
                 let peers = || stage.listeners.iter().map(|listener| listener.socket.peer());
                 let events: usize = peers().map(|peer| received(&peer.received).numbers.len()).sum();
                 let bytes: usize = peers().map(|peer| peer.received.len()).sum();

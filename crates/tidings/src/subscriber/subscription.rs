@@ -233,7 +233,7 @@ impl Subscription {
             // It ends before it starts, and only a gap is to be reported.
             request.until = Some(start.place.position);
         }
-        let page = self.hub.state.engine.first_page(request).await?;
+        let page = self.hub.state.engine.replays.next_page(request).await?;
         if has_cursor {
             let found = start.found.filter(|_| page.gap.is_none());
             self.resumed_from = Some(found.map_or(Resumed::Earliest, Resumed::After));
@@ -495,7 +495,7 @@ impl Subscription {
     fn hand_over(&self, bytes: Bytes, events: u64) -> Poll<Option<Bytes>> {
         if self.membership.is_some() {
             let delivered = Delivered { events, bytes: bytes.len() as u64 };
-            self.hub.state.engine.counts.deliver(Driver::Pulled, delivered);
+            self.hub.state.engine.counts.of(Driver::Pulled).deliveries.add(delivered);
         }
         Poll::Ready(Some(bytes))
     }
@@ -507,7 +507,7 @@ impl Subscription {
             && frame.key().ephemeral == 0
             && let Some(mark) = engine.feeds.sampled.at(frame.position())
         {
-            engine.counts.record_lag(Driver::Pulled, mark.elapsed());
+            engine.counts.of(Driver::Pulled).lag.record(mark.elapsed());
         }
     }
 

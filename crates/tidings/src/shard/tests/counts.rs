@@ -84,7 +84,8 @@ fn an_event_counts_when_its_last_byte_was_accepted() {
             stage.subscribe(topics, &[], false, 500).await;
         }
         stage.settle().await;
-        let events = |stage: &Stage| stage.hub.state.engine.counts.delivered(Driver::Shard).events;
+        let events =
+            |stage: &Stage| stage.hub.state.engine.counts.of(Driver::Shard).deliveries.total().events;
         stage.publish(&[0], false, 1_000).await;
         stage.settle().await;
         assert_eq!(events(&stage), 0, "each socket accepts a part");
@@ -94,7 +95,7 @@ fn an_event_counts_when_its_last_byte_was_accepted() {
             assert_eq!(events(&stage), who as u64 + 1);
         }
         let bytes: usize = stage.listeners.iter().map(|listener| listener.socket.peer().received.len()).sum();
-        assert_eq!(stage.hub.state.engine.counts.delivered(Driver::Shard).bytes, bytes as u64);
+        assert_eq!(stage.hub.state.engine.counts.of(Driver::Shard).deliveries.total().bytes, bytes as u64);
     });
 }
 

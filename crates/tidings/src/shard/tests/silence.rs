@@ -160,7 +160,7 @@ fn nothing_comes_after_the_closing_frames() {
         stage.sweep();
         while stage.slice() {}
         for (key, request) in std::mem::take(&mut stage.shard.requests) {
-            let mut page = stage.hub.state.engine.first_page(request).await.expect("memory is there");
+            let mut page = stage.hub.state.engine.replays.next_page(request).await.expect("memory is there");
             page.gap = Some((page.from, Bytes::from_static(b"data: something is missing\n\n")));
             stage.shard.take_page(key, page);
         }

@@ -348,7 +348,7 @@ impl Stage {
 
     pub(super) async fn read_pages(&mut self) {
         for (key, request) in std::mem::take(&mut self.shard.requests) {
-            let page = self.hub.state.engine.first_page(request).await.expect("memory is there");
+            let page = self.hub.state.engine.replays.next_page(request).await.expect("memory is there");
             self.shard.take_page(key, page);
         }
     }
