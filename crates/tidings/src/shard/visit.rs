@@ -128,7 +128,12 @@ impl<W: Wire> Subscriber<W> {
             return Visit::Idle;
         }
         self.sent_at = now;
-        let written = self.wire.write(HEARTBEAT_CHUNK);
+        let written = loop {
+            match self.wire.write(HEARTBEAT_CHUNK) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                written => break written,
+            }
+        };
         delivered.bytes += *written.as_ref().unwrap_or(&0) as u64;
         match written {
             Ok(written) if written == HEARTBEAT_CHUNK.len() && self.wire.unsent_bytes() == 0 => Visit::Sent,
@@ -143,7 +148,6 @@ impl<W: Wire> Subscriber<W> {
                 self.is_blocked = true;
                 Visit::Blocked
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Visit::Idle,
             Err(error) => Visit::Gone(CloseReason::of_io(error.kind())),
         }
     }

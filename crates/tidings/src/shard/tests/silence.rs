@@ -104,6 +104,20 @@ fn no_heartbeat_stands_in_the_middle_of_an_event() {
 }
 
 #[test]
+fn a_heartbeat_that_a_signal_has_interrupted_is_sent_again() {
+    in_paused_time(async {
+        let mut stage = stage(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        advance(HEARTBEAT).await;
+        stage.listeners[who].socket.peer().interruptions = 3;
+        stage.sweep();
+        stage.settle().await;
+        assert_eq!(heartbeats(&stage, who), 1);
+    });
+}
+
+#[test]
 fn who_is_found_dead_by_a_heartbeat_is_let_go() {
     in_paused_time(async {
         let mut stage = stage(|_| {}).await;
