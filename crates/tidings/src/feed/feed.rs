@@ -309,6 +309,12 @@ impl Feed {
         self.reader_count.load(Ordering::Relaxed)
     }
 
+    /// How many readers have a waker here.
+    #[cfg(test)]
+    pub(crate) fn waker_count(&self) -> usize {
+        self.listeners().pulled.len()
+    }
+
     pub(crate) fn wake_readers(&self) {
         // Copied, because waking a thread is a system call.
         let (pulled, shards) = {
@@ -640,6 +646,33 @@ pub(crate) mod tests {
         assert!(feed.snapshot(progress.offset).is_none());
         let offset = feed.locate(cursor(5).into()).expect("it begins there");
         assert!(send(&snapshot, offset, usize::MAX).1.is_none(), "no older snapshot has it");
+    }
+
+    /// Positions of one epoch mean nothing in another, and those of a new one may be the smaller.
+    #[test]
+    fn a_reader_of_another_epoch_is_behind_whatever_its_position() {
+        let feed = feed(&[10, 10]);
+        let elsewhere = Cursor { epoch: Epoch::from_u64(2), ..cursor(1) };
+        assert!(matches!(feed.peek(elsewhere.into(), cursor(2).into()), Peek::Behind));
+        assert_eq!(feed.locate(elsewhere.into()), None);
+    }
+
+    /// Otherwise a popular topic would keep something of everybody who has ever read it.
+    #[test]
+    fn a_feed_keeps_no_waker_of_a_reader_that_left_or_was_handed_over() {
+        let feed = empty();
+        let waker = Arc::<AtomicWaker>::default();
+        let readers: Vec<_> = (0..100).map(|_| feed.add_reader(Arc::clone(&waker))).collect();
+        let (leaving, handed_over) = readers.split_at(50);
+        for number in leaving {
+            feed.remove_reader(*number);
+        }
+        assert_eq!(feed.waker_count(), 50);
+        for number in handed_over {
+            feed.hand_over(*number);
+        }
+        assert_eq!(feed.listeners().pulled.capacity(), 0);
+        assert_eq!((feed.reader_count(), Arc::strong_count(&waker)), (50, 1));
     }
 
     #[test]

@@ -505,6 +505,7 @@ mod tests {
         feeds.leave(&second, second_reader);
         feeds.leave(&json, json_reader);
         assert_eq!(feeds.size().0, 0);
+        assert!(feeds.routes().exact.is_empty(), "a topic that nobody reads leaves nothing behind");
     }
 
     #[test]
@@ -536,6 +537,47 @@ mod tests {
         assert_eq!((kept(0), kept(59)), (0, 3));
         let kept: Vec<_> = (0..60).map(kept).collect();
         assert!(kept.is_sorted(), "a newer position is lost before an older one: {kept:?}");
+    }
+
+    #[test]
+    fn a_topic_that_has_been_quiet_for_longer_is_dropped_before_a_busy_one() {
+        let (feeds, mut writer) = feeds_of(3_000);
+        let waker = Arc::default();
+        let [quiet, busy] = ["a", "b"].map(|topic| join(&feeds, &exact(topic), Format::Plain, &waker).0);
+        for (number, topic) in [(1, "a"), (2, "b")] {
+            let mut large = Arc::unwrap_or_clone(entry(number, &[topic]));
+            large.event.data = "x".repeat(1_500);
+            writer.write(&feeds, &[Arc::new(large)]);
+        }
+        let peek = |feed: &Feed| feed.peek(cursor(0).into(), feeds.head());
+        assert!(matches!((peek(&quiet), peek(&busy)), (Peek::Behind, Peek::Frame(_))));
+    }
+
+    #[test]
+    fn ephemeral_events_alone_take_no_more_memory_than_feeds_may() {
+        let bytes_max = 3_000;
+        let (feeds, mut writer) = feeds_of(bytes_max);
+        let _joined = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
+        let event = Arc::unwrap_or_clone(entry(1, &["a"]));
+        for _ in 0..60 {
+            writer.write_ephemeral(&feeds, std::slice::from_ref(&event));
+            assert!(feeds.size().1 <= bytes_max);
+        }
+    }
+
+    #[test]
+    fn what_a_restart_or_a_deletion_drops_takes_no_memory() {
+        type DropAll = fn(&mut FeedWriter, &Feeds);
+        let restart: DropAll = |writer, feeds| writer.restart(feeds, cursor(9));
+        let forget: DropAll = FeedWriter::forget;
+        for drop_all in [restart, forget] {
+            let (feeds, mut writer) = feeds_of(1 << 20);
+            let _joined = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
+            writer.write(&feeds, &[entry(1, &["a"])]);
+            assert!(feeds.size().1 > 0);
+            drop_all(&mut writer, &feeds);
+            assert_eq!(feeds.size().1, 0);
+        }
     }
 
     #[test]
@@ -661,6 +703,27 @@ mod tests {
         assert!(
             matches!(feed.peek(cursor(99).into(), cursor(100).into()), Peek::Frame(frame) if frame.position() == cursor(100).position)
         );
+
+        let ephemeral = vec![Entry::clone(&entries[99]); 100];
+        let (mut rest, mut turns) = (&*ephemeral, 0);
+        while !rest.is_empty() {
+            rest = &rest[writer.write_ephemeral(&feeds, rest)..];
+            turns += 1;
+        }
+        assert!((10..=100).contains(&turns), "{turns}");
+    }
+
+    /// It is at the position of an entry, whose readers would be measured by it.
+    #[test]
+    fn an_ephemeral_event_is_not_followed() {
+        let (feeds, mut writer) = feeds_of(1 << 20);
+        let (feed, _) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
+        let mut event = Arc::unwrap_or_clone(entry(1, &["a"]));
+        event.time = Timestamp::from_millis(1_000);
+        writer.write_ephemeral(&feeds, std::slice::from_ref(&event));
+        assert_eq!(feed.mark.get(), None);
+        writer.write(&feeds, &[Arc::new(event)]);
+        assert!(feed.mark.get().is_some());
     }
 
     #[test]
@@ -683,6 +746,17 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_of_a_large_event_that_is_gone_is_not_kept_for_the_next() {
+        let (feeds, mut writer) = feeds_of(0);
+        let _joined = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
+        let mut large = Arc::unwrap_or_clone(entry(1, &["a"]));
+        large.event.data = "x".repeat(1 << 20);
+        writer.write(&feeds, &[Arc::new(large)]);
+        writer.write(&feeds, &[entry(2, &["a"])]);
+        assert!(writer.encoder.0[Format::Plain as usize].frame.capacity() <= SEGMENT_BYTES_MAX);
+    }
+
+    #[test]
     fn a_feed_that_was_removed_while_the_writer_had_it_keeps_nothing() {
         let (feeds, mut writer) = feeds_of(1 << 20);
         let (feed, reader) = join(&feeds, &exact("a"), Format::Plain, &Arc::default());
@@ -691,6 +765,16 @@ mod tests {
         feeds.leave(&feed, reader);
         writer.append(&feeds, &entry, 0);
         assert_eq!(feeds.size(), (0, 0));
+    }
+
+    #[test]
+    fn a_feed_made_after_a_restart_begins_where_the_writer_goes_on() {
+        let (feeds, mut writer) = feeds_of(1 << 20);
+        let restarted = Cursor { epoch: Epoch::from_u64(2), ..cursor(3) };
+        writer.restart(&feeds, restarted);
+        let joined = feeds.join(&exact("a"), Format::Plain, &Arc::default()).expect("an exact matcher");
+        assert_eq!(joined.after, restarted.into());
+        assert!(matches!(joined.feed.peek(restarted.into(), feeds.head()), Peek::Nothing));
     }
 
     #[test]

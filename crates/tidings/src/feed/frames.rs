@@ -458,13 +458,16 @@ pub(crate) mod tests {
     pub(crate) fn private(each: usize, topics: &[&str]) -> Frames {
         let mut frames = Frames::default();
         for (number, topic) in topics.iter().flat_map(|topic| std::iter::repeat_n(topic, each)).enumerate() {
-            let new = NewEvent { private: true, ..NewEvent::new(*topic, number.to_string()) };
-            let position = Position::from_bytes((number as u128 + 1).to_be_bytes());
-            let cursor = Cursor { epoch: Epoch::from_u64(1), position };
-            let event = Validator::default().event(new).expect("valid");
-            frames.push(&Entry::new(cursor, Timestamp::from_millis(0), event), Format::Plain);
+            push(&mut frames, number as u128 + 1, NewEvent::new(*topic, number.to_string()).private());
         }
         frames
+    }
+
+    fn push(frames: &mut Frames, number: u128, new: NewEvent) {
+        let position = Position::from_bytes(number.to_be_bytes());
+        let cursor = Cursor { epoch: Epoch::from_u64(1), position };
+        let event = Validator::default().event(new).expect("valid");
+        frames.push(&Entry::new(cursor, Timestamp::from_millis(0), event), Format::Plain);
     }
 
     #[test]
@@ -488,6 +491,40 @@ pub(crate) mod tests {
             assert_eq!(asked, ["a", "b", "c"]);
             assert_eq!(progress.position, Some(frames.metas()[199].position), "a and b in one call");
         }
+    }
+
+    /// A decision that was made for one of them is taken for the other.
+    #[test]
+    fn neighbours_share_an_audience_only_if_all_of_it_is_the_same() {
+        let new = |topic: &str, except: u8| {
+            NewEvent::new(topic, "x").except(ConnectionId::from_random([except; 16]))
+        };
+        for (next, is_shared) in [
+            (new("a", 1).private(), true),
+            (new("a", 1), false),
+            (new("a", 2).private(), false),
+            (new("b", 1).private(), false),
+        ] {
+            let mut frames = Frames::default();
+            push(&mut frames, 1, new("a", 1).private());
+            push(&mut frames, 2, next.clone());
+            let serials: Vec<_> = frames
+                .metas
+                .iter()
+                .filter_map(|meta| meta.audience.as_ref())
+                .map(|audience| audience.serial)
+                .collect();
+            assert_eq!((serials.len(), serials[0] == serials[1]), (2, is_shared), "{next:?}");
+        }
+    }
+
+    #[test]
+    fn frames_that_were_cleared_count_no_audience_of_before() {
+        let mut frames = private(10, &["a", "b"]);
+        let memory_bytes = frames.memory_bytes();
+        frames.clear();
+        frames.append(&private(10, &["a", "b"]));
+        assert_eq!(frames.memory_bytes(), memory_bytes);
     }
 
     #[test]
