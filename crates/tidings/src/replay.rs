@@ -347,6 +347,19 @@ mod tests {
         assert!(page.gap.is_some(), "the second event is gone");
     }
 
+    /// Its first position is one of the epoch before, and only the notice of the gap says so.
+    #[tokio::test]
+    async fn a_page_for_a_reader_of_another_epoch_is_at_hand_for_nobody() {
+        let log = Arc::new(MemoryLog::new(MemoryLimits::default()));
+        let replays = Replays::new(Arc::clone(&log) as Arc<dyn Log>, 1, 1_000);
+        let newest = append(&log, "1").await;
+        let before =
+            Cursor { epoch: Epoch::from_u64(newest.epoch.to_u64() ^ 1), position: Position::BEFORE_ALL };
+        let asked = ReplayRequest { routed: newest, ..request(before, Some(before.position)) };
+        assert!(replays.next_page(asked.clone()).await.expect("there").gap.is_some());
+        assert!(replays.page_at_hand(&asked).is_none());
+    }
+
     #[tokio::test]
     async fn a_page_that_was_read_is_at_hand_unless_a_gap_is_reported_before_it() {
         let log = Arc::new(MemoryLog::new(MemoryLimits { count_max: Some(2), ..MemoryLimits::default() }));

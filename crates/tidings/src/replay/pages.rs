@@ -115,6 +115,9 @@ fn bytes_of(page: &EncodedPage) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use tidings_log::{Entry, Timestamp};
+    use tidings_topic::{NewEvent, Validator};
+
     use super::*;
 
     fn cursor(epoch: u64, number: u128) -> Cursor {
@@ -136,7 +139,10 @@ mod tests {
     fn a_page_is_shared_with_an_equal_filter_for_a_moment() {
         let mut pages = Pages::default();
         let now = Instant::now();
-        pages.put(key(5), page(7, false), 0, now);
+        // Two subscribers have read it at the same time.
+        for _ in 0..2 {
+            pages.put(key(5), page(7, false), 0, now);
+        }
         assert!(pages.get(&key(5), cursor(1, 9), now).is_some());
         assert!(pages.get(&key(6), cursor(1, 9), now).is_none());
         let nothing = (Arc::new(Filter::default()), Format::Plain, cursor(1, 5));
@@ -167,6 +173,36 @@ mod tests {
         assert!(pages.get(&key(5), cursor(1, 7), now).is_some());
         assert!(pages.get(&key(5), cursor(1, 8), now).is_none(), "the end is not there any more");
         assert!(pages.get(&key(5), cursor(2, 7), now).is_none(), "the log is another");
+    }
+
+    #[test]
+    fn a_page_that_is_too_large_to_be_shared_displaces_no_other() {
+        let mut pages = Pages::default();
+        let now = Instant::now();
+        pages.put(key(5), page(7, false), 0, now);
+        let mut large = Arc::into_inner(page(8, false)).expect("nobody else has it");
+        large.frames = Arc::new(Frames::with_capacity(BYTES_MAX));
+        pages.put(key(6), Arc::new(large), 0, now);
+        assert!(pages.get(&key(6), cursor(1, 9), now).is_none());
+        assert!(pages.get(&key(5), cursor(1, 9), now).is_some());
+    }
+
+    /// The budget of full sockets counts the bytes of pages, so these must be all that a page takes.
+    #[test]
+    fn a_page_takes_no_more_memory_than_its_events() {
+        let event = Validator::default().event(NewEvent::new("chat", "x".repeat(100))).expect("valid");
+        let entry =
+            |number| Arc::new(Entry::new(cursor(1, number), Timestamp::from_millis(0), event.clone()));
+        let page = Page {
+            epoch: cursor(1, 0).epoch,
+            after: cursor(1, 0).position,
+            entries: (1..=9).map(entry).collect(),
+            through: cursor(1, 9).position,
+            at_end: true,
+            floor: None,
+        };
+        let frames = EncodedPage::new(&page, Format::Plain).frames;
+        assert_eq!(frames.capacity(), frames.len());
     }
 
     #[test]
