@@ -30,6 +30,11 @@ struct Known {
 }
 
 impl Filters {
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Replaces the filter of a subscriber by an equal one that is here already. Returns its
     /// number.
     pub(super) fn intern(&mut self, filter: &mut Arc<Filter>) -> u64 {

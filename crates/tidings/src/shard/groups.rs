@@ -203,6 +203,11 @@ impl Groups {
         self.queue.is_empty()
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     fn next_group(&mut self) {
         self.queue.pop_front();
         self.turn = 0;
@@ -265,11 +270,27 @@ fn number(index: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tidings_log::{Cursor, Epoch, Position};
-    use tidings_topic::Validator;
+    use tidings_log::{Cursor, Entry, Epoch, Position, Timestamp};
+    use tidings_topic::{NewEvent, Validator};
 
     use super::*;
-    use crate::{feed::encode::Format, shard::inbox::Inbox, shard::lag::Lag};
+    use crate::{
+        feed::{
+            encode::Format,
+            sampling::{Sampled, Sampler},
+        },
+        shard::{inbox::Inbox, lag::Lag},
+    };
+
+    /// The mark of an event that is appended now.
+    fn mark() -> Mark {
+        let event = Validator::default().event(NewEvent::new("0", "")).expect("valid");
+        let cursor = Cursor { epoch: Epoch::from_u64(1), position: Position::BEFORE_ALL };
+        // Not in the past, which would be that of the process.
+        let time = Timestamp::from_millis(1 << 42);
+        let entry = Entry::new(cursor, time, event);
+        Sampler::default().choose(&entry, &Sampled::default()).expect("the first one is chosen")
+    }
 
     struct Stage {
         groups: Groups,
@@ -392,6 +413,24 @@ mod tests {
         assert_eq!(stage.groups.served(), None);
         stage.feeds[0].wake_readers();
         assert!(!stage.inbox.is_notified());
+    }
+
+    #[test]
+    fn a_group_measures_each_followed_event_once_and_none_from_before_it() {
+        let mut stage = Stage::new(1);
+        stage.feeds[0].mark.set(mark());
+        let group = stage.join(0, 0);
+        let mut pass = |followed: Option<Mark>| {
+            if let Some(mark) = followed {
+                stage.feeds[0].mark.set(mark);
+            }
+            stage.groups.mark_grown(group, 0);
+            while stage.groups.next_member().is_some() {}
+            stage.groups.take_served_marks().count()
+        };
+        assert_eq!(pass(None), 0, "it was written before the group was there");
+        assert_eq!(pass(Some(mark())), 1);
+        assert_eq!(pass(None), 0, "what was written since is not followed");
     }
 
     #[test]

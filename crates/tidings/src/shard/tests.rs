@@ -326,6 +326,105 @@ fn between_two_slices_a_shard_keeps_no_snapshot() {
     });
 }
 
+#[test]
+fn a_stream_that_only_had_events_for_others_ends_after_the_last_of_them() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        for _ in 0..3 {
+            stage.publish(&[0], true, 10).await;
+            stage.settle().await;
+        }
+        let newest = stage.hub.bounds().await.expect("memory is there").newest_cursor();
+        stage.hub.close();
+        stage.sweep();
+        stage.settle().await;
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert_eq!((received.numbers, received.notice_ids), (vec![], vec![newest.to_string()]));
+    });
+}
+
+/// Its client resumes after that id: an earlier one repeats events, and a later one loses some.
+#[test]
+fn a_stream_that_ends_within_a_page_names_the_last_event_that_was_sent() {
+    in_paused_time(async {
+        let mut ends_after = Vec::new();
+        // Wherever the page is cut, between two events as well.
+        for room in 50..250 {
+            let mut stage = Stage::new(|_| {}).await;
+            for _ in 0..5 {
+                stage.publish(&[0], false, 20).await;
+            }
+            let who = stage.subscribe(&[0], &[], true, room).await;
+            stage.settle().await;
+            stage.hub.close();
+            stage.sweep();
+            stage.make_room(who, 1 << 20);
+            stage.settle().await;
+            let received = received(&stage.listeners[who].socket.peer().received);
+            assert!(received.has_ended);
+            if !received.numbers.is_empty() {
+                assert_eq!(received.notice_ids, [received.last_id], "{room}");
+            }
+            ends_after.push(received.numbers.len());
+        }
+        assert!(ends_after.contains(&1) && ends_after.contains(&2), "{ends_after:?}");
+    });
+}
+
+#[test]
+fn an_expiry_is_announced_within_a_page_with_the_last_event_that_was_sent() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        for _ in 0..20 {
+            stage.publish(&[0], false, 100).await;
+        }
+        let ask = Subscribe::new(stage.matchers(&[0])).since(Since::Earliest);
+        let who = stage.open(ask.expires_in(Duration::from_secs(120)), 0, 1_000).await;
+        stage.settle().await;
+        let due = stage.shard.next_end().expect("it expires");
+        advance(due - Instant::now().into_std()).await;
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        let peer = stage.listeners[who].socket.peer();
+        let all = received(&peer.received);
+        assert_eq!(all.numbers, (0..20).collect::<Vec<_>>());
+        let notice =
+            peer.received.windows(14).position(|bytes| bytes == b"event: tidings").expect("a notice");
+        let before = received(&peer.received[..notice]);
+        assert!((1..19).contains(&before.numbers.len()), "{before:?}");
+        assert_eq!(all.notice_ids, [before.last_id]);
+    });
+}
+
+/// Otherwise a client that resumes after the end would receive the same gap again.
+#[test]
+fn a_stream_that_ends_after_a_gap_ends_behind_it() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        stage.publish(&[0], false, 10).await;
+        let first = stage.hub.bounds().await.expect("memory is there").newest_cursor().to_string();
+        for _ in 0..2 {
+            stage.publish(&[0], false, 10).await;
+        }
+        stage.write().await;
+        let deleting = stage.hub.delete(TOPICS[0]);
+        assert_eq!(deleting.await.expect("memory is there"), 3);
+        // On the page that follows the notice, and not sent any more.
+        stage.publish(&[0], false, 10).await;
+        let ask = Subscribe::new(stage.matchers(&[0])).since(Since::Id(first.clone()));
+        let who = stage.open(ask, 0, 1 << 20).await;
+        stage.hub.close();
+        stage.settle().await;
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert!(received.notices[0].contains(r#""reason":"expired""#), "{received:?}");
+        assert_eq!((received.numbers.len(), received.notice_ids.len()), (0, 2));
+        assert_ne!(received.notice_ids[0], first);
+        assert_eq!(received.notice_ids[0], received.notice_ids[1]);
+    });
+}
+
 /// Nothing of the next write fits, and none of what it was given may be skipped.
 #[test]
 fn a_socket_that_an_event_fills_to_the_last_byte_loses_none_after_it() {
@@ -515,6 +614,7 @@ fn a_partial_event_is_finished_before_the_closing_frames() {
         let received = received(&stage.listeners[who].socket.peer().received);
         assert_eq!(received.numbers, [0]);
         assert!(received.has_ended);
+        assert_eq!(received.notice_ids, [received.last_id]);
     });
 }
 

@@ -95,6 +95,20 @@ fn a_stream_that_ends_keeps_no_page() {
 }
 
 #[test]
+fn a_page_is_not_kept_for_the_rest_of_its_last_event() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        stage.publish(&[0], false, 10_000).await;
+        let who = stage.subscribe(&[0], &[], true, 9_000).await;
+        stage.settle().await;
+        assert!((1_000..2_000).contains(&stage.shard.pending_bytes), "{}", stage.shard.pending_bytes);
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0]);
+    });
+}
+
+#[test]
 fn a_connection_is_closed_where_the_rest_of_an_event_is_too_much() {
     in_paused_time(async {
         const BUDGET: usize = 12_000;

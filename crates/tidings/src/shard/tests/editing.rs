@@ -1,5 +1,6 @@
 //! Subscribers whose topics change while they are connected.
 
+use futures_util::{FutureExt, StreamExt};
 use proptest::{
     strategy::ValueTree,
     test_runner::{Config, TestRunner},
@@ -144,5 +145,77 @@ fn a_subscriber_that_cannot_be_changed_is_not_kept_for_it() {
         stage.shard.readable(key, &stage.hub.state.engine);
         assert!(stage.shard.editable.is_empty());
         assert!(!stage.edit(who, &[1], &[]).await);
+    });
+}
+
+#[test]
+fn a_stream_that_ends_is_not_changed_any_more() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        // It does not take the end of its stream.
+        stage.listeners[who].socket.peer().room = 2;
+        stage.listeners[who].socket.peer().has_hung_up = true;
+        let key = stage.listeners[who].key;
+        stage.shard.readable(key, &stage.hub.state.engine);
+        stage.settle().await;
+        assert!(stage.shard.wire(key).is_some());
+        assert!(!stage.edit(who, &[1], &[]).await);
+    });
+}
+
+#[test]
+fn presence_learns_of_the_topics_after_a_change() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let mut presence = stage.hub.presence();
+        let mut topics = || {
+            let change = presence.next().now_or_never().flatten().expect("a change");
+            change.matchers.iter().map(|matcher| matcher.text.to_string()).collect::<Vec<_>>()
+        };
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        assert_eq!(topics(), ["a"]);
+        assert!(stage.edit(who, &[1], &[0]).await);
+        assert_eq!(topics(), ["b"]);
+    });
+}
+
+/// A shard has one filter for equal ones, and wakes its subscribers itself.
+#[test]
+fn nothing_is_kept_of_the_topics_before_a_change_and_no_waker() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        let wakers = |stage: &Stage| -> usize {
+            let (_, subscriber) = stage.shard.subscribers.iter().next().expect("it is here");
+            subscriber.reader.feeds().map(|feed| feed.waker_count()).sum()
+        };
+        assert_eq!((stage.shard.filters.len(), wakers(&stage)), (1, 0));
+        for (add, remove) in [([1], [0]), ([2], [1]), ([3], [2])] {
+            assert!(stage.edit(who, &add, &remove).await);
+            assert_eq!((stage.shard.filters.len(), wakers(&stage)), (1, 0));
+            assert_eq!((stage.hub.stats().feeds, stage.shard.groups.len()), (1, 1));
+        }
+        let key = stage.listeners[who].key;
+        stage.shard.drop_subscriber(key, CloseReason::Client, &stage.hub.state.engine);
+        assert_eq!((stage.shard.filters.len(), stage.shard.groups.len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_change_counts_after_what_was_due_before_it() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        for topic in [0, 1] {
+            stage.publish(&[topic], false, 10).await;
+        }
+        stage.write().await;
+        assert!(stage.edit(who, &[1], &[]).await);
+        stage.publish(&[1], false, 10).await;
+        stage.settle().await;
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0, 2]);
     });
 }

@@ -433,7 +433,10 @@ pub(super) fn received(bytes: &[u8]) -> Received {
         received.chunks += 1;
         while let Some(item) = parser.next(&mut inner) {
             match item.expect("a stream of events") {
-                Item::Event(event) if event.event_type == "tidings" => received.notices.push(event.data),
+                Item::Event(event) if event.event_type == "tidings" => {
+                    received.notices.push(event.data);
+                    received.notice_ids.push(event.last_event_id);
+                }
                 Item::Event(event) => {
                     let number = event.data.split(':').next().expect("a number");
                     received.numbers.push(number.parse().expect("a number"));
@@ -451,6 +454,8 @@ pub(super) fn received(bytes: &[u8]) -> Received {
 pub(super) struct Received {
     pub(super) numbers: Vec<usize>,
     pub(super) notices: Vec<String>,
+    /// What a client resumes after that has received no more.
+    pub(super) notice_ids: Vec<String>,
     /// Of the last event.
     pub(super) last_id: String,
     pub(super) chunks: usize,

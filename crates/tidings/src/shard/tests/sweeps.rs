@@ -52,7 +52,7 @@ fn a_sweep_over_many_subscribers_lets_events_and_input_pass() {
 #[test]
 fn no_subscriber_receives_nothing_for_longer_than_a_heartbeat() {
     in_paused_time(async {
-        for heartbeat in [Duration::from_secs(1), Duration::from_secs(15), Duration::from_secs(40)] {
+        for heartbeat in [400, 1_000, 15_000, 40_000].map(Duration::from_millis) {
             let mut stage = Stage::new(|settings| settings.heartbeat = heartbeat).await;
             for topic in [0, 1].repeat(32) {
                 stage.subscribe(&[topic], &[], false, 1 << 20).await;
@@ -156,5 +156,60 @@ fn who_leaves_takes_its_end_along() {
         let key = stage.listeners[who].key;
         stage.shard.drop_subscriber(key, CloseReason::Client, &stage.hub.state.engine);
         assert!(stage.shard.ends.is_empty());
+    });
+}
+
+#[test]
+fn a_stream_that_is_revoked_takes_its_end_along() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|_| {}).await;
+        let ask = Subscribe::new(stage.matchers(&[0])).expires_in(Duration::from_secs(3_600));
+        let who = stage.open(ask, 0, 1 << 20).await;
+        stage.settle().await;
+        stage.hub.end([stage.shard.subscribers[stage.listeners[who].key.slot as usize].reader.connection]);
+        turn(&mut stage).await;
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert_eq!(received.notices, [r#"{"kind":"revoked"}"#]);
+        assert!(stage.shard.ends.is_empty());
+    });
+}
+
+/// Its time begins when it is full, and not with the last event before.
+#[test]
+fn a_socket_that_is_full_after_a_long_silence_has_as_much_time_as_any() {
+    in_paused_time(async {
+        let mut stage = Stage::new(|settings| settings.heartbeat = Duration::ZERO).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        stage.listeners[who].socket.peer().room = 0;
+        advance(10 * STALLED_MAX).await;
+        stage.publish(&[0], false, 10).await;
+        stage.settle().await;
+        for (after, is_here) in [(Duration::from_secs(1), true), (STALLED_MAX, false)] {
+            advance(after).await;
+            turn(&mut stage).await;
+            assert_eq!(stage.shard.wire(stage.listeners[who].key).is_some(), is_here, "{after:?}");
+        }
+    });
+}
+
+/// Nothing is withheld from it that it may not have, so it gets the notice when it reads on.
+#[test]
+fn a_full_socket_is_not_cut_at_the_maximum_age_of_its_stream() {
+    in_paused_time(async {
+        let age = Duration::from_secs(20);
+        let mut stage = Stage::new(|settings| settings.lifetime_max = Some(age)).await;
+        let who = stage.subscribe(&[0], &[], false, 200).await;
+        stage.settle().await;
+        stage.publish(&[0], false, 300).await;
+        stage.settle().await;
+        advance(age).await;
+        turn(&mut stage).await;
+        assert!(stage.shard.wire(stage.listeners[who].key).is_some());
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        let received = received(&stage.listeners[who].socket.peer().received);
+        assert_eq!((received.numbers, received.has_ended), (vec![0], true));
+        assert_eq!(received.notices, [r#"{"kind":"reconnect","reason":"lifetime"}"#]);
     });
 }
