@@ -357,10 +357,17 @@ mod tests {
         sync::mpsc,
     };
 
+    use futures_util::FutureExt;
+    use tidings_topic::NewEvent;
+
     use super::*;
     use crate::{
-        Hub, Subscribe,
-        shard::{lag::Lag, wire::Wire},
+        EditProof, Hub, Subscribe, TopicEdit,
+        shard::{
+            lag::{Lag, PENDING_FEEDS_MAX},
+            subscriber::Phase,
+            wire::Wire,
+        },
     };
 
     /// Nothing here takes so long unless it never comes.
@@ -474,21 +481,94 @@ mod tests {
         );
     }
 
+    fn driver(hub: &Hub) -> Driver {
+        let progress = hub.state.engine.lag.add_shard();
+        let inbox = Arc::new(Inbox::new(progress.pending_feeds()));
+        Driver::new(0, inbox, progress, epoll_fd(), Duration::ZERO).expect("epoll is there")
+    }
+
+    /// Its client knows the name of the stream while the stream is on its way to a shard.
+    #[tokio::test]
+    async fn a_change_that_is_requested_before_a_shard_has_the_stream_is_made() {
+        const PROOF: EditProof = EditProof([1; 32]);
+        let hub = Hub::in_memory().await;
+        let mut driver = driver(&hub);
+        let request = Subscribe::topics(["chat"]).editable(PROOF, None);
+        let (_, parts) = hub.subscribe(request).await.expect("memory is there").into_parts();
+        let add = vec![hub.validator().exact("news").expect("valid")];
+        let edit = hub.edit(parts.reader.connection, PROOF, TopicEdit { add, ..TopicEdit::default() });
+        let mut edit = Box::pin(edit);
+        assert!((&mut edit).now_or_never().is_none());
+        let (_client, server) = pair();
+        let wire = Socket::plain(server, Box::new(|_| ()));
+        driver.adopt(NewSubscriber { wire, headers: Vec::new(), input_bytes: 0, parts }, &hub.state.engine);
+        let edited = edit.now_or_never().expect("the shard has answered").expect("changed");
+        assert_eq!(edited.topics, ["chat", "news"]);
+    }
+
+    #[tokio::test]
+    async fn publishers_wait_for_no_feed_that_a_shard_has_taken_note_of() {
+        let hub = Hub::in_memory().await;
+        let engine = &hub.state.engine;
+        let mut driver = driver(&hub);
+        let (_client, server) = pair();
+        driver.adopt(new_subscriber(&hub, server).await, engine);
+        for _ in 0..4 * PENDING_FEEDS_MAX {
+            while driver.shard.slice(engine, Instant::now().into_std()) {}
+            let published = hub.publish(NewEvent::new("chat", "x")).now_or_never();
+            published.expect("nothing is to be waited for").expect("published");
+            while !driver.inbox.is_notified() {
+                tokio::task::yield_now().await;
+            }
+            assert!(driver.take_inbox(engine));
+        }
+    }
+
+    /// A read of such a socket finds the end of its input and no error, and nothing is written to it
+    /// while it waits for history.
+    #[tokio::test]
+    async fn a_reset_after_the_client_has_ended_its_side_is_noticed() {
+        let hub = Hub::builder().feed_bytes_max(0).start().await.expect("memory is there");
+        let engine = &hub.state.engine;
+        let mut driver = driver(&hub);
+        let (mut client, server) = pair();
+        driver.adopt(new_subscriber(&hub, server).await, engine);
+        while driver.shard.slice(engine, Instant::now().into_std()) {}
+        hub.publish(NewEvent::new("chat", "x")).await.expect("published");
+        while !driver.inbox.is_notified() {
+            tokio::task::yield_now().await;
+        }
+        assert!(driver.take_inbox(engine));
+        while driver.shard.slice(engine, Instant::now().into_std()) {}
+        assert_eq!(driver.shard.requests.len(), 1, "it waits for history");
+        client.shutdown(std::net::Shutdown::Write).expect("it is open");
+        let has_ended_its_side = |driver: &Driver| {
+            driver.shard.subscribers.iter().all(|(_, subscriber)| subscriber.phase == Phase::InputEnded)
+        };
+        look_until(&mut driver, engine, has_ended_its_side).await;
+        // What it has not read makes its end a reset.
+        assert!(Read::read(&mut client, &mut [0; 1]).is_ok());
+        drop(client);
+        look_until(&mut driver, engine, |driver| driver.shard.is_empty()).await;
+    }
+
+    async fn look_until(driver: &mut Driver, engine: &Engine, has_come: impl Fn(&Driver) -> bool) {
+        let looking = async {
+            while !has_come(driver) {
+                driver.look_at_sockets(engine).expect("epoll is there");
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.expect("it is noticed");
+    }
+
     /// Readiness is reported once: a socket that a shard does not learn of now, it may never learn
     /// of again.
     #[tokio::test]
     async fn a_shard_learns_of_every_writable_socket_however_many_they_are() {
         let hub = Hub::in_memory().await;
         let engine = &hub.state.engine;
-        let progress = engine.lag.add_shard();
-        let mut driver = Driver::new(
-            0,
-            Arc::new(Inbox::new(progress.pending_feeds())),
-            progress,
-            epoll_fd(),
-            Duration::ZERO,
-        )
-        .expect("epoll is there");
+        let mut driver = driver(&hub);
         let mut clients = Vec::new();
         for _ in 0..=EVENTS_MAX {
             let (client, server) = pair();

@@ -161,6 +161,13 @@ mod tests {
         assert!((&mut waiting).now_or_never().is_none(), "the other one is still behind");
         drop(second);
         assert!(waiting.now_or_never().is_some(), "a shard that is gone is not waited for");
+        for served in [Some(1_000), None] {
+            first.set_served(Some(900));
+            let mut waiting = Box::pin(lag.wait_until_below(40));
+            assert!((&mut waiting).now_or_never().is_none());
+            first.set_served(served);
+            assert!(waiting.now_or_never().is_some(), "it is woken when the shard has caught up: {served:?}");
+        }
     }
 
     #[test]

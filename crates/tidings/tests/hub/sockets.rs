@@ -3,14 +3,16 @@
 
 use std::{net::TcpStream as StdStream, sync::Arc, time::Duration};
 
-use tidings::{Hub, HubSettings, NewEvent, OnEnd, Since, Socket, Subscribe};
+use tidings::{Hub, HubSettings, NewEvent, OnEnd, ReaderLag, Since, Socket, Subscribe};
 use tidings_sse::{Item, Parser};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::timeout,
+    time::{sleep, timeout},
 };
+
+use crate::stage::{StageLog, hub_on};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 /// No step of these tests takes so long unless it never completes.
@@ -158,6 +160,7 @@ async fn assert_every_subscriber_receives_everything(shard_threads: usize) {
         assert!(has_ended);
     }
     acceptor.wait_until_disconnected(CLIENTS).await;
+    assert!(hub.measurements().shards.lag.count() > 0, "the first event is measured");
 }
 
 #[tokio::test]
@@ -348,7 +351,8 @@ async fn a_panic_in_a_shard_ends_its_streams_and_closes_the_hub() {
 
 #[tokio::test(start_paused = true)]
 async fn a_socket_is_closed_before_its_credential_expires_or_its_lifetime_ends() {
-    const LIMIT: Duration = Duration::from_millis(20_300);
+    // The sweep after its end is too late.
+    const LIMIT: Duration = Duration::from_millis(20_700);
     for by_lifetime in [false, true] {
         let mut settings = HubSettings::default();
         settings.lifetime_max = by_lifetime.then_some(LIMIT);
@@ -406,4 +410,40 @@ async fn sockets_that_are_ended_by_name_get_a_notice_or_are_cut_and_others_stay(
         timeout(PATIENCE, ended.wait_for(|ended| *ended == 2)).await.expect("in time").expect("here");
         assert_eq!(other.events(200).await.0.len(), 200);
     }
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_measured_until_it_has_gone() {
+    let mut settings = HubSettings::default();
+    // Two sweeps a second.
+    settings.heartbeat = Duration::from_secs(4);
+    let hub = Hub::builder().settings(settings).start().await.expect("the memory log is always available");
+    let acceptor = Acceptor::new(&hub).await;
+    let frozen = acceptor.open(Client::chat(&hub)).await;
+    let large = "x".repeat(1 << 16);
+    for _ in 0..200 {
+        hub.publish(NewEvent::new("chat", large.as_str())).await.expect("published");
+    }
+    let measured = async {
+        while hub.measurements().readers.stalled == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, measured).await.expect("a sweep finds it");
+    drop(frozen);
+    acceptor.wait_until_disconnected(1).await;
+    assert_eq!(hub.measurements().readers, ReaderLag::default());
+}
+
+/// It could never be sent anything again.
+#[tokio::test]
+async fn a_socket_whose_history_causes_a_panic_is_closed() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.feed_bytes_max = 0).await;
+    let acceptor = Acceptor::new(&hub).await;
+    let _client = acceptor.open(Client::chat(&hub)).await;
+    *log.before_read.lock().expect("no thread panicked") = Some(|_| panic!("the read was to panic"));
+    hub.publish(NewEvent::new("chat", "hello")).await.expect("published");
+    acceptor.wait_until_disconnected(1).await;
+    assert!(hub.health().await.is_ok());
 }
