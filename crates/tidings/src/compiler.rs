@@ -284,6 +284,23 @@ mod tests {
         assert!(compiler.matcher(UrlPattern, "/next/:id").await.is_ok());
     }
 
+    #[tokio::test]
+    async fn five_patterns_that_take_long_leave_the_processor_half_of_the_time() {
+        const WORK: Duration = Duration::from_millis(10);
+        let validator = Validator::default();
+        let compiling = validator.clone();
+        let work: Work = Arc::new(move |(syntax, text)| {
+            thread::sleep(WORK);
+            compiling.matcher(*syntax, text)
+        });
+        let compiler = Compiler::with_work(validator, work);
+        let begun = Instant::now();
+        for number in 0..5 {
+            compiler.matcher(UrlPattern, &format!("/{number}/:id")).await.expect("a pattern");
+        }
+        assert!(begun.elapsed() >= 9 * WORK, "it rests after each but the last: {:?}", begun.elapsed());
+    }
+
     #[test]
     fn the_thread_rests_as_long_as_it_has_worked() {
         let mut pace = WorkPace::default();

@@ -127,3 +127,27 @@ impl fmt::Debug for PresenceRegistry {
         f.debug_struct("PresenceRegistry").field("here", &self.count()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_topic::Validator;
+
+    use super::*;
+
+    #[test]
+    fn where_nobody_is_notified_a_subscriber_costs_no_more_than_a_counter() {
+        let registry = PresenceRegistry::new(None);
+        let chat = Validator::default().exact("chat").expect("valid");
+        let join = || {
+            let connection = ConnectionId::from_random([7; 16]);
+            registry.join(connection, std::slice::from_ref(&chat), Some("ann".to_owned()), None)
+        };
+        let membership = join();
+        assert!(membership.reported.is_none());
+        assert_eq!(registry.count(), 1);
+        let _presence = registry.stream();
+        assert!(join().reported.is_some());
+        drop(membership);
+        assert_eq!(registry.count(), 0);
+    }
+}

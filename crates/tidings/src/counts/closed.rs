@@ -85,3 +85,20 @@ impl ClosedStreams {
         CloseReason::ALL.map(|reason| self.0[reason as usize].load(Ordering::Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_the_system_gave_up_was_slow_and_not_gone() {
+        for (kind, reason) in [
+            (io::ErrorKind::TimedOut, CloseReason::Slow),
+            (io::ErrorKind::InvalidData, CloseReason::Error),
+            (io::ErrorKind::ConnectionReset, CloseReason::Client),
+            (io::ErrorKind::BrokenPipe, CloseReason::Client),
+        ] {
+            assert_eq!(CloseReason::of_io(kind), reason, "{kind}");
+        }
+    }
+}

@@ -84,3 +84,18 @@ impl Drop for Waiting<'_> {
         lock(&self.elsewhere.waiting).remove(&self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_are_over_leave_nothing_behind_and_those_that_wait_are_bounded() {
+        let elsewhere = EditsElsewhere::default();
+        let waiting: Vec<_> = (0..CONCURRENT_MAX).map(|_| elsewhere.ask().expect("not too many")).collect();
+        assert!(elsewhere.ask().is_none());
+        drop(waiting);
+        assert!(lock(&elsewhere.waiting).is_empty());
+        assert!(elsewhere.ask().is_some());
+    }
+}

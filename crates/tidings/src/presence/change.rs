@@ -71,3 +71,23 @@ pub(super) fn reported(matchers: &[Matcher], payloads: Option<&Payloads>) -> Arc
     };
     matchers.iter().map(report).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_topic::Validator;
+
+    use super::*;
+
+    /// What a credential says is often the same for each of a hundred topics.
+    #[test]
+    fn equal_payloads_are_kept_once() {
+        let matchers = ["a", "b", "c"].map(|topic| Validator::default().exact(topic).expect("valid"));
+        let payloads = Payloads::new(|matcher| {
+            Some(if matcher.as_str() == "b" { "{}" } else { r#"{"user":"ann"}"# }.to_owned())
+        });
+        let reported = reported(&matchers, Some(&payloads));
+        let payload = |index: usize| reported[index].payload.as_ref().expect("each has one");
+        assert!(Arc::ptr_eq(payload(0), payload(2)));
+        assert_eq!((&**payload(0), &**payload(1)), (r#"{"user":"ann"}"#, "{}"));
+    }
+}
