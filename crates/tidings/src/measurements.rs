@@ -144,6 +144,19 @@ mod tests {
         assert_eq!(hub.measurements().shards.events, 0);
     }
 
+    /// It is at the position of the stored event before it, which was measured.
+    #[tokio::test]
+    async fn an_ephemeral_event_is_not_measured() {
+        let hub = Hub::in_memory().await;
+        let mut stream = hub.subscribe("chat").await.expect("there");
+        stream.next().await.expect("the preface");
+        for event in [NewEvent::new("chat", "hello"), NewEvent::new("chat", "typing").ephemeral()] {
+            hub.publish(event).await.expect("published");
+            stream.next().await.expect("an event");
+            assert_eq!(hub.measurements().pulled.lag.count(), 1);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_pulled_stream_that_has_ended_counts_for_its_reason() {
         let hub = Hub::builder().lifetime_max(Duration::from_secs(60)).start().await.expect("there");
@@ -197,6 +210,18 @@ mod tests {
         assert_eq!(replays(&hub).gaps, [1, 0, 0]);
         drop(hub.subscribe(since("never-issued")).await.expect("there"));
         assert_eq!(replays(&hub).gaps, [1, 1, 0]);
+    }
+
+    #[tokio::test]
+    async fn history_before_the_start_of_another_topic_is_not_complete() {
+        let hub = Hub::in_memory().await;
+        for topic in ["a", "b", "a", "b"] {
+            hub.publish(NewEvent::new(topic, topic)).await.expect("published");
+        }
+        let request = Subscribe::topics(["a"]).since(Since::Earliest).topic_since("b", Since::Last(1));
+        drop(hub.subscribe(request).await.expect("there"));
+        let replays = hub.measurements().replays;
+        assert_eq!((replays.pages_read, replays.events, replays.completed), (1, 2, 0));
     }
 
     #[tokio::test]

@@ -605,7 +605,7 @@ impl http_body::Body for Subscription {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::StreamExt;
+    use futures_util::{FutureExt, StreamExt};
     use tidings_topic::NewEvent;
 
     use super::*;
@@ -625,6 +625,30 @@ mod tests {
         }
         assert!(subscription.backlog.page.is_none());
         assert_eq!(subscription.backlog.control_frames.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_subscription_that_was_dropped_is_remembered_nowhere() {
+        let hub = Hub::in_memory().await;
+        let _other = hub.subscribe("chat").await.expect("the memory log is always available");
+        let mut subscription = hub.subscribe("chat").await.expect("the memory log is always available");
+        subscription.next().await.expect("the preface");
+        let waker = Arc::downgrade(&subscription.waker);
+        drop(subscription);
+        assert_eq!(waker.strong_count(), 0);
+    }
+
+    /// Each moment that is drawn would bring the end forward.
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_of_a_hub_that_hands_over_draws_its_end_once() {
+        let hub = Hub::in_memory().await;
+        let mut subscription = hub.subscribe("chat").await.expect("the memory log is always available");
+        subscription.next().await.expect("the preface");
+        hub.close_over(Duration::from_secs(1_000));
+        for _ in 0..100 {
+            let _ = subscription.next().now_or_never();
+        }
+        assert_eq!(subscription.ends.len(), 1);
     }
 
     #[test]
