@@ -147,9 +147,38 @@ impl<T> DroppingQueue<T> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
+    use futures_util::{FutureExt, StreamExt};
+    use tidings_topic::NewEvent;
 
     use super::*;
+    use crate::Hub;
+
+    /// Ephemeral events must not be the reason that publishers of stored ones wait.
+    #[tokio::test(start_paused = true)]
+    async fn ephemeral_events_are_dropped_while_a_shard_is_far_behind_with_them() {
+        let hub = Hub::builder().fan_out_lag_bytes_max(40_000).start().await.expect("memory is there");
+        let mut stream = hub.subscribe("chat").await.expect("memory is there");
+        stream.next().await.expect("the preface");
+        let shard = hub.state.engine.lag.add_shard();
+        shard.set_served(Some(0));
+        let mut delivered = 0;
+        for _ in 0..100 {
+            let typing = NewEvent::new("chat", "x".repeat(1_000)).ephemeral();
+            hub.publish(typing).await.expect("accepted");
+            // Time passes only when the fan-out has nothing to do.
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            delivered += u64::from(stream.next().now_or_never().is_some());
+        }
+        assert!((5..15).contains(&delivered), "a quarter of the lag that stops publishers: {delivered}");
+        assert_eq!(hub.stats().ephemeral_dropped, 100 - delivered);
+        hub.publish(NewEvent::new("chat", "stored")).await.expect("published");
+        shard.set_served(None);
+        hub.publish(NewEvent::new("chat", "typing").ephemeral()).await.expect("accepted");
+        for data in ["stored", "typing"] {
+            let event = stream.next().await.expect("an event");
+            assert!(event.ends_with(format!("data: {data}\n\n").as_bytes()), "{event:?}");
+        }
+    }
 
     #[test]
     fn a_full_queue_drops_the_oldest_and_keeps_the_newest_whatever_its_size() {

@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -14,14 +15,23 @@ use proptest::{
     test_runner::{Config, RngSeed, TestRunner},
 };
 use tidings::{
-    EditError, EditProof, Hub, Matcher, NewEvent, Subscribe, Subscription, TopicEdit,
+    EditError, EditProof, Hub, Matcher, NewEvent, Since, Subscribe, Subscription, TopicEdit,
     log::{
         Cursor, Position,
         cluster::{Cluster, LocalCluster},
     },
 };
 use tidings_sse::{Item, Parser};
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    stage::{self, Listener, StageLog, hub_on, settle},
+    unreliable_cluster::UnreliableCluster,
+};
 
 const TOPICS: [&str; 5] = ["a", "b", "c", "d", "end"];
 /// Changes in all if the variable says nothing else.
@@ -154,6 +164,102 @@ async fn a_subscription_that_nobody_polls_is_not_changed() {
     assert!(event.ends_with(b"data: a\n\n"), "{event:?}");
 }
 
+/// The page that was requested for the topics before would have left out the new one.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_being_read_when_a_pulled_stream_changes_is_read_again() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| settings.feed_bytes_max = 0).await;
+    let mut listener = Listener::open(&hub, Subscribe::topics(["a"]).editable(PROOF, None)).await;
+    log.reads_run.send_replace(false);
+    stage::publish(&hub, "a", "1").await;
+    settle().await;
+    assert_eq!(listener.now(), None, "it waits for history");
+    let edit = TopicEdit { add: matchers(&hub, [1]), ..TopicEdit::default() };
+    let edit = hub.edit(listener.subscription.connection(), PROOF, edit);
+    let (edited, nothing) = tokio::join!(edit, timeout(Duration::from_secs(1), listener.next()));
+    assert_eq!(edited.expect("changed").topics, ["a", "b"]);
+    assert!(nothing.is_err(), "{nothing:?}");
+    stage::publish(&hub, "b", "2").await;
+    log.reads_run.send_replace(true);
+    let data = timeout(Duration::from_secs(60), listener.data(2)).await.expect("nothing is left out");
+    assert_eq!(data, ["1", "2"]);
+    listener.receives_nothing_more().await;
+}
+
+/// Its topics started at different places, and are changed before it has come to the last of them.
+#[tokio::test(start_paused = true)]
+async fn a_change_counts_for_the_history_that_is_yet_to_be_read() {
+    let hub = hub_on(&StageLog::new(None), |settings| settings.replay_page_bytes = 1).await;
+    for (topic, data) in [("a", "1"), ("a", "2"), ("c", "3"), ("a", "4"), ("c", "5"), ("d", "6")] {
+        stage::publish(&hub, topic, data).await;
+    }
+    let request = Subscribe::topics(["b"]).topic_since("a", Since::Earliest).editable(PROOF, None);
+    let mut listener = Listener::open(&hub, request).await;
+    assert_eq!(listener.data(1).await, ["1"]);
+    let edit = TopicEdit { add: matchers(&hub, [2]), remove: matchers(&hub, [0]) };
+    let edit = hub.edit(listener.subscription.connection(), PROOF, edit);
+    let (edited, next) = tokio::join!(edit, listener.next());
+    assert_eq!(edited.expect("changed").topics, ["b", "c"]);
+    assert_eq!(next.data(), "3");
+    for topic in ["a", "b", "c"] {
+        stage::publish(&hub, topic, topic).await;
+    }
+    assert_eq!(listener.data(3).await, ["5", "b", "c"]);
+    listener.receives_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_added_to_a_pulled_stream_begins_at_the_end_of_what_was_written() {
+    let hub = Hub::in_memory().await;
+    let mut listener = Listener::open(&hub, Subscribe::topics(["a"]).editable(PROOF, None)).await;
+    listener.receives_nothing_more().await;
+    let before = stage::publish(&hub, "b", "before").await;
+    settle().await;
+    let edit = TopicEdit { add: matchers(&hub, [1]), ..TopicEdit::default() };
+    let edit = hub.edit(listener.subscription.connection(), PROOF, edit);
+    let (edited, nothing) = tokio::join!(edit, timeout(Duration::from_secs(1), listener.next()));
+    assert_eq!(edited.expect("changed").cursor, before);
+    assert!(nothing.is_err(), "{nothing:?}");
+    stage::publish(&hub, "b", "after").await;
+    assert_eq!(listener.data(1).await, ["after"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expired_of_a_topic_before_it_was_added_is_no_gap() {
+    let hub = hub_on(&StageLog::new(Some(3)), |settings| settings.feed_bytes_max = 0).await;
+    let mut listener = Listener::open(&hub, Subscribe::topics(["a"]).editable(PROOF, None)).await;
+    stage::publish_numbers(&hub, "b", 1, 10).await;
+    listener.receives_nothing_more().await;
+    let edit = TopicEdit { add: matchers(&hub, [1]), ..TopicEdit::default() };
+    let edit = hub.edit(listener.subscription.connection(), PROOF, edit);
+    let (edited, nothing) = tokio::join!(edit, timeout(Duration::from_secs(1), listener.next()));
+    assert!(edited.is_ok() && nothing.is_err(), "{edited:?} {nothing:?}");
+    stage::publish(&hub, "b", "new").await;
+    assert_eq!(listener.data(1).await, ["new"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_added_twice_or_removed_leaves_no_feed_behind() {
+    let hub = Hub::in_memory().await;
+    let request = Subscribe::topics(["a"]).editable(PROOF, None);
+    let mut subscription = hub.subscribe(request).await.expect("a subscription");
+    let connection = subscription.connection();
+    let mut change = async |add: &[usize], remove: &[usize]| {
+        let edit = TopicEdit {
+            add: matchers(&hub, add.iter().copied()),
+            remove: matchers(&hub, remove.iter().copied()),
+        };
+        let polled = timeout(Duration::from_secs(1), subscription.next());
+        let (edited, _) = tokio::join!(hub.edit(connection, PROOF, edit), polled);
+        edited.expect("changed");
+        ["a", "b"].map(|topic| hub.subscribers(topic).expect("a topic"))
+    };
+    assert_eq!(change(&[0, 1], &[]).await, [1, 1]);
+    assert_eq!(change(&[0, 1], &[]).await, [1, 1]);
+    assert_eq!(change(&[], &[0]).await, [0, 1]);
+    assert_eq!(hub.stats().feeds, 1);
+}
+
 /// The other hubs are asked, and each has to answer.
 #[tokio::test(start_paused = true)]
 async fn the_hub_that_has_the_stream_changes_it_whichever_is_asked() {
@@ -188,7 +294,7 @@ async fn the_hub_that_has_the_stream_changes_it_whichever_is_asked() {
     assert_eq!(other.edit(unknown, PROOF, edit(1)).await, Err(EditError::Unknown));
     // A hub that was killed, and is not forgotten yet.
     let silent = format!("hubs/{:032x}", 7);
-    cluster.set(&silent, b"", std::time::Duration::from_secs(60)).await.expect("set");
+    cluster.set(&silent, b"", Duration::from_secs(60)).await.expect("set");
     assert_eq!(other.edit(unknown, PROOF, edit(1)).await, Err(EditError::Unreachable));
     assert!(other.edit(connection, PROOF, edit(4)).await.is_ok(), "the one that has it answers");
     one.publish(NewEvent::new("end", u64::MAX.to_string())).await.expect("published");
@@ -196,4 +302,23 @@ async fn the_hub_that_has_the_stream_changes_it_whichever_is_asked() {
     assert_eq!(other.edit(connection, PROOF, edit(1)).await, Err(EditError::Unreachable));
     cluster.remove(&silent).await.expect("removed");
     assert_eq!(other.edit(connection, PROOF, edit(1)).await, Err(EditError::Unknown));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_other_hubs_can_be_changed_again_once_the_cluster_is_back() {
+    let cluster = UnreliableCluster::default();
+    let start = || Hub::builder().cluster(cluster.clone()).start();
+    let [one, other] = [start().await, start().await].map(|hub| hub.expect("a hub of a cluster"));
+    sleep(Duration::from_secs(10)).await;
+    let request = Subscribe::topics(["a"]).editable(PROOF, None);
+    let mut subscription = one.subscribe(request).await.expect("a subscription");
+    let connection = subscription.connection();
+    tokio::spawn(async move { while subscription.next().await.is_some() {} });
+    let edit = || TopicEdit { add: matchers(&one, [1]), ..TopicEdit::default() };
+    cluster.set_reachable(false);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(other.edit(connection, PROOF, edit()).await, Err(EditError::Unreachable));
+    cluster.set_reachable(true);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(other.edit(connection, PROOF, edit()).await.expect("changed").topics, ["a", "b"]);
 }

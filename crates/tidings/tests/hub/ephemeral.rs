@@ -6,12 +6,18 @@ use tidings::{
     Error, Filter, Format, Grants, Hub, IdempotencyKey, NewEvent, Since,
     log::{
         Log,
-        cluster::{ClusterLimits, LocalCluster},
+        cluster::{Cluster, ClusterLimits, LocalCluster},
     },
+    testing,
 };
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::stage::{
-    Listener, OnStage, StageLog, grants, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
+use crate::{
+    stage::{
+        Listener, OnStage, StageLog, grants, hub, hub_on, numbers, publish, publish_numbers, settle,
+        since_id, to,
+    },
+    unreliable_cluster::UnreliableCluster,
 };
 
 async fn publish_ephemeral(hub: &Hub, topic: &str, data: impl Into<String>) {
@@ -180,6 +186,31 @@ async fn ephemeral_events_are_delivered_while_the_store_is_unavailable() {
     assert_eq!(listener.data(1).await, ["typing"]);
 }
 
+/// Otherwise a test of an application would wait for it without end.
+#[tokio::test]
+async fn a_listener_has_caught_up_after_an_ephemeral_event_for_others() {
+    let hub = Hub::in_memory().await;
+    let mut listener = hub.listen("chat").await.expect("the memory log is always available");
+    publish_ephemeral(&hub, "news", "typing").await;
+    let caught_up = timeout(Duration::from_secs(10), testing::expect_none(&mut listener)).await;
+    caught_up.expect("nothing is left for it");
+}
+
+/// The store cannot be reached, and what was published there before will come late.
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_event_waits_for_the_entry_before_it_for_a_moment_only() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    log.tail_runs.send_replace(false);
+    publish(&hub, "chat", "1").await;
+    publish_ephemeral(&hub, "chat", "typing").await;
+    let data = timeout(Duration::from_secs(1), listener.data(1)).await.expect("it waits no longer");
+    assert_eq!(data, ["typing"]);
+    log.tail_runs.send_replace(true);
+    assert_eq!(listener.data(1).await, ["1"]);
+}
+
 /// The entry that it follows never reaches the writer, which waits for a moment only.
 #[tokio::test(start_paused = true)]
 async fn an_ephemeral_event_after_a_deleted_one_is_delivered() {
@@ -195,6 +226,23 @@ async fn an_ephemeral_event_after_a_deleted_one_is_delivered() {
     log.far.delete(&hub.validator().topic("other").expect("a topic"), &Grants::all()).await.expect("deleted");
     log.tail_runs.send_replace(true);
     assert_eq!(listener.data(2).await, ["typing", "still typing"]);
+}
+
+/// The entry that it follows is lost, and its position may be far from that of the next entry.
+#[tokio::test(start_paused = true)]
+async fn an_ephemeral_event_waits_for_no_entry_of_an_earlier_epoch() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    log.tail_runs.send_replace(false);
+    publish_numbers(&hub, "other", 1, 3).await;
+    publish_ephemeral(&hub, "chat", "typing").await;
+    log.far.replace();
+    let begun = Instant::now();
+    log.tail_runs.send_replace(true);
+    listener.next().await.notice("gap");
+    assert_eq!(listener.data(1).await, ["typing"]);
+    assert!(begun.elapsed() < Duration::from_millis(100), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,6 +327,7 @@ async fn what_waits_for_the_broadcast_is_bounded() {
     let log = StageLog::new(None);
     let one = hub_in(&cluster, &log, 5_000).await;
     let other = hub_in(&cluster, &log, 1 << 20).await;
+    let mut here = Listener::open(&one, to(&one, &["chat"])).await;
     let mut there = Listener::open(&other, to(&other, &["chat"])).await;
     for number in 1..=1_000 {
         publish_ephemeral(&one, "chat", number.to_string()).await;
@@ -291,4 +340,60 @@ async fn what_waits_for_the_broadcast_is_bounded() {
     let newest: Vec<_> = (1_000 - received.len() as u64 + 1..=1_000).collect();
     assert!((20..1_000).contains(&received.len()), "{received:?}");
     assert_eq!(received, newest);
+    // The queue for its own subscribers is as small.
+    let mut delivered_here = 0;
+    while here.now().is_some() {
+        delivered_here += 1;
+    }
+    let dropped = (1_000 - delivered_here) + (1_000 - received.len() as u64);
+    assert_eq!(one.stats().ephemeral_dropped, dropped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ephemeral_events_that_wait_for_the_broadcast_share_messages_of_a_bounded_size() {
+    let (cluster, log) = (LocalCluster::default(), StageLog::new(None));
+    let hub = hub_in(&cluster, &log, 1 << 20).await;
+    let mut messages = cluster.listen("ephemeral").await.expect("it is here");
+    for _ in 0..10 {
+        publish_ephemeral(&hub, "chat", "x".repeat(20_000)).await;
+    }
+    let mut sizes = Vec::new();
+    while sizes.iter().sum::<usize>() < 200_000 {
+        sizes.push(messages.next().await.expect("a message").len());
+    }
+    assert!(sizes.len() == 4 && sizes.iter().all(|size| *size <= 65 * 1024), "{sizes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ephemeral_events_that_reach_no_other_hub_are_counted_until_the_cluster_is_back() {
+    let (cluster, log) = (UnreliableCluster::default(), StageLog::new(None));
+    let start = || {
+        let log: Arc<dyn Log> = Arc::new(OnStage(Arc::clone(&log)));
+        Hub::builder().log(log).cluster(cluster.clone()).start()
+    };
+    let (one, other) = (start().await.expect("a hub"), start().await.expect("a hub"));
+    let mut there = Listener::open(&other, to(&other, &["chat"])).await;
+    cluster.set_reachable(false);
+    for number in 1..=10 {
+        publish_ephemeral(&one, "chat", number.to_string()).await;
+    }
+    there.receives_nothing_more().await;
+    assert_eq!(one.stats().ephemeral_dropped, 10);
+    cluster.set_reachable(true);
+    sleep(Duration::from_secs(1)).await;
+    publish_ephemeral(&one, "chat", "back").await;
+    let data = timeout(Duration::from_secs(60), there.data(1)).await.expect("it listens again");
+    assert_eq!(data, ["back"]);
+    assert_eq!((one.stats().ephemeral_dropped, other.stats().ephemeral_dropped), (10, 0));
+}
+
+/// A hub of another version may send what this one does not understand.
+#[tokio::test(start_paused = true)]
+async fn what_another_hub_sends_that_is_no_event_is_counted_as_dropped() {
+    let (cluster, log) = (LocalCluster::default(), StageLog::new(None));
+    let hub = hub_in(&cluster, &log, 1 << 20).await;
+    let of_another_hub = [&[1][..], &[7; 16], b"no event"].concat();
+    cluster.send("ephemeral", &of_another_hub).await.expect("sent");
+    settle().await;
+    assert_eq!(hub.stats().ephemeral_dropped, 1);
 }

@@ -12,3 +12,4 @@ mod limits;
 mod sockets;
 mod stage;
 mod starts;
+mod unreliable_cluster;
