@@ -1,6 +1,10 @@
 //! No new subscriber receives a deleted event, and a subscriber that misses one gets a gap.
 
-use tidings::Since;
+use std::{sync::atomic::Ordering, time::Duration};
+
+use futures_util::FutureExt;
+use tidings::{Error, Since};
+use tokio::time::Instant;
 
 use crate::stage::{Listener, StageLog, hub, hub_on, publish, publish_numbers, settle, since_id, to};
 
@@ -91,13 +95,38 @@ async fn another_hub_on_the_same_log_stops_delivering_it_too() {
     live.receives_nothing_more().await;
 }
 
+/// It clears no cache any more, and nothing is delivered.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_waits_for_no_fan_out_that_has_ended() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    log.tail_runs.send_replace(false);
+    publish(&hub, "chat", "1").await;
+    let mut deleting = Box::pin(hub.delete("chat"));
+    assert!((&mut deleting).now_or_never().is_none(), "it waits for the caches");
+    let begun = Instant::now();
+    log.tail_panics.store(true, Ordering::SeqCst);
+    log.tail_runs.send_replace(true);
+    assert_eq!(deleting.await.expect("the log has deleted it"), 1);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hub_that_is_closed_deletes_nothing() {
+    let hub = hub().await;
+    publish(&hub, "chat", "kept").await;
+    hub.close();
+    assert!(matches!(hub.delete("chat").await, Err(Error::Closed)));
+    assert!(hub.bounds().await.expect("the log is here").oldest.is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unavailable_log_deletes_nothing() {
     let log = StageLog::new(None);
     let hub = hub_on(&log, |_| {}).await;
     publish(&hub, "chat", "kept").await;
     log.far.go_down();
-    assert!(matches!(hub.delete("chat").await, Err(tidings::Error::Unavailable(_))));
+    assert!(matches!(hub.delete("chat").await, Err(Error::Unavailable(_))));
     log.far.come_back();
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(Since::Earliest)).await;
     assert_eq!(listener.data(1).await, ["kept"]);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidings::{
-    Event, Filter, Format, Grants, Hub, HubSettings, IdempotencyKey, MemoryLimits, MemoryLog, NewEvent,
-    Since, Subscribe,
+    Error, Event, Filter, Format, Grants, Hub, HubSettings, IdempotencyKey, MemoryLimits, MemoryLog,
+    NewEvent, Since, Subscribe,
     log::{Clock, Timestamp},
 };
 
@@ -54,6 +54,19 @@ async fn a_repeated_batch_is_delivered_once() {
     assert!(again.len() == 1 && again[0].duplicate && again[0].id == first[0].id);
     assert_eq!(listener.data(2).await, ["a", "b"]);
     listener.receives_nothing_more().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_that_of_a_batch_and_given_with_its_first_event_only() {
+    let hub = hub().await;
+    let [first, second] = ["a", "b"].map(|data| NewEvent::new("chat", data));
+    let refused = hub.publish_batch([first.clone(), second.clone().key("late")]).await;
+    assert!(matches!(refused, Err(Error::Key)), "{refused:?}");
+    let published = hub.publish_batch([first.key("once"), second]).await.expect("published");
+    assert_eq!(published.len(), 2);
+    let again = hub.publish(NewEvent::new("chat", "a").key("once")).await.expect("known");
+    assert!(again.duplicate && again.id == published[0].id);
+    assert_eq!(hub.stats().published, 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -46,11 +46,31 @@ async fn an_idle_stream_receives_a_comment_within_every_heartbeat() {
 async fn a_busy_stream_receives_no_comment() {
     let hub = hub_with(|settings| settings.heartbeat = HEARTBEAT).await;
     let mut listener = open(&hub).await;
-    for number in 0..50 {
-        sleep(HEARTBEAT.mul_f64(0.7)).await;
-        publish(&hub, "chat", number.to_string()).await;
+    let publishing = tokio::spawn(async move {
+        for number in 0..50 {
+            sleep(HEARTBEAT.mul_f64(0.7)).await;
+            publish(&hub, "chat", number.to_string()).await;
+        }
+    });
+    for _ in 0..50 {
         assert!(matches!(listener.next_item().await, Received::Event { .. }));
     }
+    publishing.await.expect("no thread panicked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_is_a_sign_of_life_as_live_events_are() {
+    let hub = hub_with(|settings| settings.heartbeat = HEARTBEAT).await;
+    publish_numbers(&hub, "chat", 1, 3).await;
+    let ask = to(&hub, &["chat"]).since(Since::Earliest);
+    let mut listener = past_the_preface(Listener::open(&hub, ask).await).await;
+    for _ in 0..3 {
+        sleep(HEARTBEAT.mul_f64(0.7)).await;
+        assert!(matches!(listener.next_item().await, Received::Event { .. }));
+    }
+    let last = Instant::now();
+    assert!(matches!(listener.next_item().await, Received::Comment(_)));
+    assert!(last.elapsed() >= HEARTBEAT.mul_f64(0.75), "{:?}", last.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -216,6 +216,37 @@ async fn a_log_that_loses_its_end_during_a_finite_read_ends_it() {
     assert_eq!(resumed.data(1).await.len(), 1);
 }
 
+/// Another client has read the same page a moment ago, when the log ended earlier.
+#[tokio::test(start_paused = true)]
+async fn a_read_until_now_has_what_was_published_since_its_page_was_read() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    // The fan-out does not show how far the log reaches.
+    log.tail_runs.send_replace(false);
+    for number in 1..=3 {
+        publish(&hub, "chat", number.to_string()).await;
+        let request = to(&hub, &["chat"]).since(Since::Earliest).until(Until::Now);
+        assert_eq!(read(&hub, request).await.0, numbers(1, number));
+    }
+}
+
+/// The end is found before the log discovers, while it looks for the start, that all is lost.
+#[tokio::test(start_paused = true)]
+async fn the_start_and_the_end_of_a_read_are_of_one_epoch() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    hub.publish(NewEvent::new("chat", "lost").id("mine")).await.expect("published");
+    log.losses_to_find.store(1, Ordering::SeqCst);
+    let request = to(&hub, &["chat"]).since(since_id("mine")).until(Until::Now);
+    let mut listener = Listener::open(&hub, request).await;
+    let end = listener.subscription.end().expect("it is finite");
+    let newest = hub.bounds().await.expect("the log is here").newest_cursor();
+    assert_eq!(Cursor::parse(end.as_str()).ok(), Some(newest));
+    assert_eq!(listener.next().await.notice("gap")["reason"], "unknown");
+    listener.next().await.notice("end");
+    assert_eq!(listener.next().await, Received::End);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_finite_read_is_no_subscriber() {
     let hub = Hub::in_memory().await;

@@ -80,6 +80,8 @@ async fn expired_events_are_reported_once_and_the_oldest_kept_follows() {
     let hub = hub_on(&StageLog::new(Some(3)), |_| {}).await;
     let ids = publish_numbers(&hub, "chat", 1, 6).await;
     let mut listener = Listener::open(&hub, to(&hub, &["chat"]).since(since_id(ids[0].as_str()))).await;
+    assert_eq!(listener.subscription.resumed_from().map(tidings::Resumed::as_str), Some("earliest"));
+    assert_eq!(listener.subscription.place(), ids[0], "the gap is yet to be reported");
     let reported = listener.next().await;
     let notice = gap(&reported, "expired");
     assert_eq!(notice["requested"], ids[0].as_str());

@@ -1,13 +1,19 @@
 //! Every limit has an answer, and nothing grows without one.
 
 use std::{
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, future::join_all};
-use tidings::{Error, Hub, HubSettings, MemoryLog, NewEvent, Presence, Since};
-use tokio::time::sleep;
+use tidings::{Error, Grants, Hub, HubSettings, MemoryLog, NewEvent, Presence, Since, Subscribe, log::Log};
+use tokio::{
+    task::yield_now,
+    time::{sleep, timeout},
+};
 
 use crate::stage::{
     Listener, OnStage, StageLog, hub, hub_on, numbers, publish, publish_numbers, settle, since_id, to,
@@ -30,6 +36,47 @@ async fn publishers_wait_while_the_fan_out_lags_and_then_continue() {
     assert_eq!(hub.stats().fan_out_lag_bytes, 0);
 }
 
+/// The log keeps three events, and the fan-out cannot read it until ten have been published.
+#[tokio::test(start_paused = true)]
+async fn a_gap_that_the_fan_out_finds_is_reported_to_live_subscribers() {
+    let log = StageLog::new(Some(3));
+    let hub = hub_on(&log, |_| {}).await;
+    let mut listener = Listener::open(&hub, to(&hub, &["chat"])).await;
+    log.far.go_down();
+    for number in 1..=10 {
+        let event = hub.validator().event(NewEvent::new("chat", number.to_string())).expect("valid");
+        log.far.append_foreign(vec![event]).expect("there is capacity");
+    }
+    log.far.come_back();
+    listener.next().await.notice("gap");
+    assert_eq!(listener.data(3).await, numbers(8, 10));
+    publish(&hub, "chat", "11").await;
+    assert_eq!(listener.data(1).await, ["11"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishers_wait_for_no_entry_that_is_gone_before_the_fan_out_had_it() {
+    for is_deleted in [true, false] {
+        let log = StageLog::new(None);
+        let hub = hub_on(&log, |settings| settings.fan_out_lag_bytes_max = Some(500)).await;
+        log.tail_runs.send_replace(false);
+        publish(&hub, "chat", "1").await;
+        // The fan-out takes this one, and then has to wait.
+        settle().await;
+        publish(&hub, "other", "x".repeat(1_000)).await;
+        let mut waiting = Box::pin(publish(&hub, "chat", "2"));
+        assert!((&mut waiting).now_or_never().is_none());
+        if is_deleted {
+            let other = hub.validator().topic("other").expect("a topic");
+            log.far.delete(&other, &Grants::all()).await.expect("deleted");
+        } else {
+            log.far.lose_end(1);
+        }
+        log.tail_runs.send_replace(true);
+        timeout(Duration::from_secs(60), waiting).await.expect("nothing is left to wait for");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn publishers_that_wait_for_the_fan_out_continue_after_a_lost_end() {
     let log = StageLog::new(None);
@@ -41,6 +88,35 @@ async fn publishers_that_wait_for_the_fan_out_continue_after_a_lost_end() {
     log.far.lose_end(1);
     log.tail_runs.send_replace(true);
     second.await;
+}
+
+/// The fan-out has so much to compare at once that it could keep a thread for long.
+#[tokio::test(start_paused = true)]
+async fn other_tasks_run_while_events_are_compared_with_many_patterns() {
+    let hub = hub_on(&StageLog::new(None), |settings| settings.pattern_weight_max = u32::MAX).await;
+    let mut patterned = Vec::new();
+    for number in 0..200 {
+        let pattern = hub.validator().pattern(&format!("/:a(\\d+)x{number}")).expect("valid");
+        patterned.push(hub.subscribe(Subscribe::new([pattern])).await.expect("a subscription"));
+    }
+    let mut listener = Listener::open(&hub, to(&hub, &["/1x7"])).await;
+    let turns = Arc::new(AtomicUsize::new(0));
+    let other = tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::SeqCst);
+                yield_now().await;
+            }
+        }
+    });
+    let events = numbers(1, 100).into_iter().map(|number| NewEvent::new("/1x7", number));
+    hub.publish_batch(events).await.expect("published");
+    let before = turns.load(Ordering::SeqCst);
+    assert_eq!(listener.data(100).await, numbers(1, 100));
+    let turns = turns.load(Ordering::SeqCst) - before;
+    assert!(turns >= 10, "{turns}");
+    other.abort();
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,6 +179,21 @@ async fn a_group_after_one_with_company_waits_for_requests_that_have_arrived() {
     first.await;
     second.await.expect("it was published");
     assert_eq!(*log.appended.lock().unwrap(), [2, 2]);
+}
+
+/// However small they are, no batch waits for an append without bounds.
+#[tokio::test(start_paused = true)]
+async fn a_group_of_small_batches_is_bounded_in_number() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |_| {}).await;
+    log.appends_run.send_replace(false);
+    let mut publishing: Vec<_> = (0..1_500).map(|_| Box::pin(publish(&hub, "chat", "x"))).collect();
+    assert!((&mut publishing[0]).now_or_never().is_none());
+    settle().await;
+    assert!(publishing.iter_mut().all(|publish| publish.now_or_never().is_none()));
+    log.appends_run.send_replace(true);
+    join_all(publishing).await;
+    assert_eq!(*log.appended.lock().unwrap(), [1, 1_024, 475]);
 }
 
 /// A group takes no more than a mebibyte and the batch that exceeds it.
@@ -188,6 +279,31 @@ async fn a_subscriber_that_stops_in_the_middle_of_history_blocks_no_other() {
     let other = tokio::time::timeout(Duration::from_secs(60), Listener::open(&hub, ask()));
     assert_eq!(other.await.expect("it gets a permit").data(5).await, numbers(1, 5));
     assert_eq!(stopped.data(4).await, numbers(2, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_nobody_waits_for_any_more_is_not_read() {
+    let log = StageLog::new(None);
+    let hub = hub_on(&log, |settings| (settings.replays_max, settings.feed_bytes_max) = (1, 0)).await;
+    let mut behind = Listener::open(&hub, to(&hub, &["chat"])).await;
+    log.reads_run.send_replace(false);
+    publish(&hub, "chat", "1").await;
+    settle().await;
+    assert_eq!(behind.now(), None);
+    settle().await;
+    assert_eq!(hub.measurements().replays_running.now, 1);
+    drop(behind);
+    settle().await;
+    assert_eq!(hub.measurements().replays_running.now, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_is_refused_for_a_pattern_leaves_nothing_behind() {
+    let hub = hub_on(&StageLog::new(None), |settings| settings.patterns_max = 1).await;
+    let _holder = Listener::open(&hub, Subscribe::default().pattern("/a/:b")).await;
+    let refused = hub.subscribe(Subscribe::topics(["chat", "news"]).pattern("/c/:d")).await;
+    assert!(matches!(refused, Err(Error::TooManyPatterns(_))), "{refused:?}");
+    assert_eq!((hub.stats().subscribers, hub.stats().feeds), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use futures_util::StreamExt;
 use proptest::prelude::*;
 use tidings::{
-    Hub, HubSettings, MemoryLimits, MemoryLog, NewEvent, Received, Since, Subscribe, log::Log, testing,
+    Hub, HubSettings, MemoryLimits, MemoryLog, NewEvent, Received, Resumed, Since, Subscribe, log::Log,
+    testing,
 };
 use tidings_delayed_log::{DelayedLog, Faults};
 
@@ -39,6 +40,12 @@ async fn the_last_events_of_one_topic_and_only_new_ones_of_another() {
     let expected = [("feed", "4"), ("jobs", "6"), ("feed", "8")];
     assert_eq!(received, expected.map(|(topic, data)| (topic.to_owned(), data.to_owned())));
     testing::expect_none(&mut typed).await;
+
+    let earliest = Subscribe::topics(["jobs"]).since(Since::Earliest);
+    let alone = Listener::open(&hub, earliest.clone()).await;
+    assert_eq!(alone.subscription.resumed_from(), Some(&Resumed::Earliest));
+    let several = Listener::open(&hub, earliest.topic_since("feed", Since::Last(2))).await;
+    assert_eq!(several.subscription.resumed_from(), None, "there is no one place where it resumed");
 }
 
 /// A client that resumes has one id for all its topics, so each continues after it.
