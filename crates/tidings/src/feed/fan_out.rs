@@ -39,7 +39,6 @@ pub(crate) async fn fan_out(state: Arc<HubState>, tail: Box<dyn Tail>, writer: F
         },
     }
     // No deletion can arrive any more that a caller could wait for.
-    state.engine.close();
     state.pressure.restart(None);
     state.deletions.close();
 }
