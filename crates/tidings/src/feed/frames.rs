@@ -79,7 +79,7 @@ pub(crate) struct Frame {
 pub(crate) struct WriteProgress {
     /// Where the next frame begins.
     pub(crate) offset: usize,
-    /// The last frame that was written completely, or skipped.
+    /// The last frame that was written completely, or skipped if none was written.
     pub(crate) position: Option<Position>,
     pub(crate) partial: Option<PartialFrame>,
     pub(crate) accepted: Accepted,
@@ -282,17 +282,14 @@ impl Frames {
         let from = self.at(offset);
         let first = from + self.metas[from..].iter().take_while(|meta| !is_permitted(meta)).count();
         let end = first + self.metas[first..].iter().take_while(|meta| is_permitted(meta)).count();
-        let skipped = (first > from).then(|| self.metas[first - 1].position);
         if first == end {
             return Ok(WriteProgress {
                 offset: self.bytes.len(),
-                position: skipped,
+                position: self.metas[from..].last().map(|meta| meta.position),
                 ..WriteProgress::default()
             });
         }
-        let bytes = self.offset_of(first)..self.metas[end - 1].end();
-        let progress = self.write_range(bytes, write)?;
-        Ok(WriteProgress { position: progress.position.or(skipped), ..progress })
+        self.write_range(self.offset_of(first)..self.metas[end - 1].end(), write)
     }
 
     /// Writes everything from an offset on, which is known to be for everybody.
