@@ -246,8 +246,6 @@ impl Reader {
     pub(crate) fn take_matchers(&mut self, edit: &TopicEdit) {
         let matchers = self.feeds.iter().map(|(feed, _)| feed.matcher.clone()).collect();
         self.filter = Arc::new(Filter { matchers, grants: self.filter.grants.clone() });
-        // What the new ones missed before this place is no gap.
-        self.reported = self.reported.max(Some(self.place.position));
         if let Some(stages) = &mut self.stages {
             stages.edit(edit);
         }
