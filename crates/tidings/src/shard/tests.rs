@@ -502,7 +502,7 @@ fn a_silent_subscriber_receives_a_heartbeat_and_a_stuffed_one_is_cut() {
 fn a_reader_that_stalls_keeps_its_place_and_gets_the_rest_when_it_goes_on() {
     in_paused_time(async {
         let mut stage = Stage::new(|settings| settings.feed_bytes_max = 10_000).await;
-        let who = stage.subscribe(&[0], &[], false, 700).await;
+        let who = stage.subscribe(&[0], &[], false, 500).await;
         for _ in 0..500 {
             stage.publish(&[0], false, 100).await;
             stage.settle().await;
