@@ -124,7 +124,7 @@ impl<W: Wire> Subscriber<W> {
         const HEARTBEAT_CHUNK: &[u8] = b"5\r\n: hb\n\r\n";
         // One that only waits for a page of history receives nothing else meanwhile.
         let has_bytes = self.pending.as_ref().is_some_and(|pending| pending.has_bytes());
-        if has_bytes || !self.is_silent(now) {
+        if has_bytes || self.is_ending() || !self.is_silent(now) {
             return Visit::Idle;
         }
         self.sent_at = now;

@@ -103,6 +103,50 @@ fn no_heartbeat_stands_in_the_middle_of_an_event() {
     });
 }
 
+/// The last chunk was sent while the topics of the stream were to be changed, and a long time passed
+/// before the shard went on.
+#[test]
+fn no_heartbeat_comes_after_the_last_chunk() {
+    in_paused_time(async {
+        let mut stage = stage(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        // Its turn is before that of the stream that ends.
+        stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.listeners[who].socket.peer().has_hung_up = true;
+        let key = stage.listeners[who].key;
+        stage.shard.readable(key, &stage.hub.state.engine);
+        for _ in 0..2 {
+            assert!(!stage.edit(who, &[1], &[]).await, "it ends");
+        }
+        advance(HEARTBEAT).await;
+        stage.sweep();
+        stage.settle().await;
+        assert!(received(&stage.listeners[who].socket.peer().received).has_ended);
+        assert!(stage.shard.wire(key).is_none());
+    });
+}
+
+#[test]
+fn a_full_socket_is_sent_no_heartbeat() {
+    in_paused_time(async {
+        let mut stage = stage(|_| {}).await;
+        let who = stage.subscribe(&[0], &[], false, 1 << 20).await;
+        stage.settle().await;
+        stage.listeners[who].socket.peer().room = 0;
+        stage.publish(&[0], false, 10).await;
+        stage.settle().await;
+        advance(HEARTBEAT).await;
+        stage.sweep();
+        // A write to the full socket would fail this test.
+        stage.settle().await;
+        stage.make_room(who, 1 << 20);
+        stage.settle().await;
+        assert_eq!(heartbeats(&stage, who), 0);
+        assert_eq!(received(&stage.listeners[who].socket.peer().received).numbers, [0]);
+    });
+}
+
 #[test]
 fn a_heartbeat_that_a_signal_has_interrupted_is_sent_again() {
     in_paused_time(async {
