@@ -10,7 +10,7 @@ use crate::{
     feed::encode::Notice,
     feed::frames::{Frame, Frames},
     replay::Replayed,
-    subscriber::reader::Unread,
+    subscriber::stages::Stages,
 };
 
 /// Bounded by one page and a few notices.
@@ -36,8 +36,8 @@ pub(crate) struct PageProgress {
     pub(crate) epoch: Epoch,
     /// Where in the bytes the next frame begins.
     pub(crate) offset: usize,
-    /// For a reader that gives the page back.
-    pub(crate) unread: Option<Box<Unread>>,
+    /// For a reader that gives the page back: the stages as they were before it.
+    pub(crate) unread: Option<Box<Stages>>,
 }
 
 impl Backlog {
@@ -46,7 +46,7 @@ impl Backlog {
     pub(crate) fn take_page(
         &mut self,
         page: Replayed,
-        unread: Option<Box<Unread>>,
+        unread: Option<Box<Stages>>,
         hello: Option<ControlFrame>,
     ) {
         let gap = page.gap.map(|(place, bytes)| ControlFrame { place: Some(place), bytes });

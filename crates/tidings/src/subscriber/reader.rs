@@ -58,14 +58,6 @@ pub(crate) enum Step {
     Wait,
 }
 
-/// What a page of a history with several starts changes in its reader, besides the place, as it was
-/// before the page.
-#[derive(Debug)]
-pub(crate) struct Unread {
-    stages: Box<Stages>,
-    reported: Option<Position>,
-}
-
 impl Reader {
     /// A reader of history, which receives nothing from feeds.
     pub(crate) fn of_history(
@@ -287,11 +279,10 @@ impl Reader {
 
     /// Moves to the position that a replay has reached. Returns what [`unread`](Self::unread) needs
     /// if the page is not sent.
-    pub(crate) fn replayed(&mut self, page: &Replayed) -> Option<Box<Unread>> {
+    pub(crate) fn replayed(&mut self, page: &Replayed) -> Option<Box<Stages>> {
         self.place = page.place;
         self.reported = page.reported;
-        let stages = self.stages.clone();
-        let unread = stages.map(|stages| Box::new(Unread { stages, reported: page.reported }));
+        let unread = self.stages.clone();
         self.stages = self.stages.take().and_then(|stages| {
             if page.place.epoch != stages.epoch {
                 // Positions of one epoch mean nothing in another: all matchers continue here.
@@ -300,8 +291,6 @@ impl Reader {
             if !page.at_end && page.place.position < stages.current().until {
                 return Some(stages);
             }
-            // What the next matchers missed before they start is no gap.
-            self.reported = self.reported.max(Some(stages.current().until));
             stages.next()
         });
         // The page is at least as new as the feeds were then. The feeds may be newer than the page
@@ -311,11 +300,10 @@ impl Reader {
     }
 
     /// Goes back to a place within a page that was replayed, to read the rest of it again.
-    pub(crate) fn unread(&mut self, place: Cursor, unread: Option<Box<Unread>>) {
+    pub(crate) fn unread(&mut self, place: Cursor, unread: Option<Box<Stages>>) {
         self.place = place;
-        if let Some(unread) = unread {
-            self.stages = Some(unread.stages);
-            self.reported = unread.reported;
+        if unread.is_some() {
+            self.stages = unread;
         }
     }
 
