@@ -113,10 +113,7 @@ impl Acceptor {
                     }
                     return Accepted { stream, peer, listener, has_descriptor };
                 }
-                Err(error) if is_of_one_connection(&error) => {
-                    tracing::debug!(%error, "a connection ended before it was accepted");
-                }
-                Err(error) => self.rest(&error, metrics),
+                Err(error) => self.failed(&error, metrics),
             }
         }
     }
@@ -150,8 +147,13 @@ impl Acceptor {
         let _ = is_last;
     }
 
-    /// Pauses after a system error, longer each time until a connection is accepted.
-    fn rest(&mut self, error: &io::Error, metrics: &ConnectionMetrics) {
+    /// Pauses after a system error, longer each time until a connection is accepted. The error of
+    /// one connection does not delay the next one.
+    fn failed(&mut self, error: &io::Error, metrics: &ConnectionMetrics) {
+        if is_of_one_connection(error) {
+            tracing::debug!(%error, "a connection ended before it was accepted");
+            return;
+        }
         metrics.accept_pauses.fetch_add(1, Relaxed);
         if self.pauses.failures() == 0 {
             tracing::warn!(%error, "cannot accept connections; trying again");

@@ -40,29 +40,32 @@ async fn accepting_pauses_longer_after_each_further_system_error() {
         let _client = std::net::TcpStream::connect(address).expect("a connection that waits");
         let began = Instant::now();
         for _ in 0..errors {
-            acceptor.rest(&error, &metrics);
+            acceptor.failed(&error, &metrics);
         }
         acceptor.accept(&metrics).await;
         assert_eq!(began.elapsed(), ACCEPT_PAUSE_MIN * 2_u32.pow(errors - 1));
     }
     assert_eq!(metrics.accept_pauses.load(Relaxed), 7);
     for _ in 0..40 {
-        acceptor.rest(&error, &metrics);
+        acceptor.failed(&error, &metrics);
     }
     assert!(acceptor.paused_until.expect("a pause") <= Instant::now() + ACCEPT_PAUSE_MAX);
 }
 
 #[cfg(target_os = "linux")]
-#[test]
-fn a_lack_of_descriptors_or_memory_is_not_an_error_of_one_connection() {
+#[tokio::test]
+async fn an_error_of_one_connection_does_not_pause_accepting_and_a_lack_of_anything_does() {
     use rustix::io::Errno;
-    let is_passed_over =
-        |error: Errno| is_of_one_connection(&io::Error::from_raw_os_error(error.raw_os_error()));
+    let (mut acceptor, _) = acceptor();
+    let mut pauses = |error: Errno| {
+        acceptor.failed(&io::Error::from_raw_os_error(error.raw_os_error()), &ConnectionMetrics::default());
+        acceptor.paused_until.take().is_some()
+    };
     for error in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::BADF, Errno::INVAL] {
-        assert!(!is_passed_over(error), "{error}");
+        assert!(pauses(error), "{error}");
     }
     for error in [Errno::CONNABORTED, Errno::INTR, Errno::NETDOWN, Errno::HOSTUNREACH, Errno::NETUNREACH] {
-        assert!(is_passed_over(error), "{error}");
+        assert!(!pauses(error), "{error}");
     }
 }
 
