@@ -150,10 +150,9 @@ impl Deadlines {
         Due::Close
     }
 
-    /// Whether others need the capacity of a connection that has nothing open. One that has no capacity
-    /// has none to give.
+    /// Whether others need the capacity of a connection that has nothing open.
     fn is_given_up(&mut self, cx: &Context<'_>) -> bool {
-        if self.is_closing || !self.driver.has_capacity {
+        if self.is_closing {
             return false;
         }
         let Self { driver, address, waited_for, .. } = self;
