@@ -16,7 +16,6 @@
 //! | cause work in a pass | see [`work`] | the rest waits for the next pass ([`passes`]) |
 //! | cause work without use | see [`work`] | GOAWAY: ENHANCE_YOUR_CALM |
 //! | have requests reset for its errors, or beyond [`STREAMS_MAX`] | [`ERROR_RESETS_MAX`] ever | the same, by hyper's `h2` library |
-//! | cancel requests before they are looked at | [`UNSEEN_RESETS_MAX`] at a time | the same |
 //! | split a header list | into 6 frames or more, if it is large | the same |
 //! | send small parts of bodies | half a MiB of overhead that is not read | the same |
 //! | leave a header list incomplete | `request_headers_secs`, and until the next check | closed |
@@ -89,8 +88,6 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
 /// Most requests that are reset because of errors of the client, or refused, as long as a connection
 /// lasts.
 const ERROR_RESETS_MAX: usize = 1_024;
-/// Most requests that were cancelled before the service has seen them, at a time.
-const UNSEEN_RESETS_MAX: usize = 20;
 /// How much larger than `request_headers_bytes_max` a request's fields may be, as they are sent, and still be
 /// answered.
 const FIELDS_FACTOR_MAX: usize = 2;
@@ -165,7 +162,6 @@ impl<S> Driver<S> {
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .max_local_error_reset_streams(ERROR_RESETS_MAX)
-            .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
             .max_header_list_size(request_headers_bytes_max)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
