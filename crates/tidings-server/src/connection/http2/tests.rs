@@ -105,6 +105,15 @@ async fn text(response: Response<Incoming>) -> String {
     String::from_utf8(body.to_bytes().into()).expect("text")
 }
 
+/// The type and the payload of the next frame.
+async fn next_frame(io: &mut DuplexStream) -> (u8, Vec<u8>) {
+    let mut header = [0; 9];
+    patiently(io.read_exact(&mut header)).await.expect("a frame");
+    let mut payload = vec![0; usize::from(header[1]) << 8 | usize::from(header[2])];
+    patiently(io.read_exact(&mut payload)).await.expect("a frame");
+    (header[3], payload)
+}
+
 /// Everything until the server closes.
 async fn rest(io: &mut DuplexStream) -> Vec<u8> {
     let mut rest = Vec::new();
@@ -131,9 +140,37 @@ async fn a_client_that_does_not_receive_the_end_is_left_two_seconds_later() {
     // So long that no PING is waited for.
     let settings = ConnectionSettings { dead_peer_secs: 10_000, ..Default::default() };
     let (mut io, mut served) = connected_raw(&settings, &[]).await;
+    sleep(Duration::from_secs(76)).await;
+    assert!(!served.admission.free_capacity(), "it goes anyway");
     rest(&mut io).await;
     served.ended().await;
     assert_eq!(served.secs(), 75 + 2);
+    assert_eq!(served.metrics.closed_idle.load(Relaxed), 1);
+}
+
+/// RFC 9113, 6.5.2 and 6.9.1: the limits that a client has to keep are the first that it receives.
+#[tokio::test(start_paused = true)]
+async fn a_client_receives_the_limits_of_its_connection_first() {
+    let (mut io, _served) = connected_raw(&ConnectionSettings::default(), &[]).await;
+    let (kind, settings) = next_frame(&mut io).await;
+    assert_eq!(kind, 4);
+    let value = |number: u16| {
+        let mut all = settings.chunks(6).filter(|setting| setting[..2] == number.to_be_bytes());
+        let [_, _, value @ ..] = all.next_back().expect("it is sent") else {
+            panic!("a setting has six bytes")
+        };
+        u32::from_be_bytes(value.try_into().expect("four bytes"))
+    };
+    // MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE and MAX_HEADER_LIST_SIZE.
+    assert_eq!([3, 4, 6].map(value), [128, 64 * 1024, 32 * 1024]);
+    let widened = loop {
+        let (kind, payload) = next_frame(&mut io).await;
+        if kind == 8 {
+            break payload;
+        }
+    };
+    // Every connection begins with a window of 65,535 bytes.
+    assert_eq!(widened, (256 * 1024 - 65_535_u32).to_be_bytes());
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,6 +219,76 @@ async fn a_reader_that_takes_nothing_costs_little_and_loses_the_stream_and_nothi
     assert!(!served.task.is_finished());
     drop((client, other));
     served.ended().await;
+}
+
+/// A client that asks for an endless response, has room for all of it, and reads nothing.
+async fn connected_to_gush() -> (DuplexStream, Served) {
+    let gush = [&[0, 0, 12, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x44, 5][..], b"/gush", &[0x41, 1, b'a']].concat();
+    let of_streams = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
+    let of_connection = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0];
+    let frames = [&of_streams[..], &of_connection, &gush].concat();
+    let (io, served) = connected_raw(&ConnectionSettings::default(), &frames).await;
+    sleep(Duration::from_secs(1)).await;
+    (io, served)
+}
+
+#[tokio::test(start_paused = true)]
+async fn little_is_kept_for_a_reader_that_has_made_room_for_much() {
+    let (_io, served) = connected_to_gush().await;
+    let taken = usize::try_from(served.stream.polls.load(Relaxed)).expect("few") * GUSH_BYTES;
+    // What the socket holds is not kept here.
+    assert!(taken <= 64 * 1024 + SEND_BUFFER_BYTES_MAX + 2 * GUSH_BYTES, "{taken}");
+}
+
+/// It would be a part of the response for the client.
+#[tokio::test(start_paused = true)]
+async fn no_closing_frame_is_written_into_a_frame_that_is_written_in_part() {
+    let (mut io, served) = connected_to_gush().await;
+    let continuation = [0, 0, 0, 9, 4, 0, 0, 0, 3];
+    io.write_all(&continuation).await.expect("room");
+    sleep(Duration::from_secs(1)).await;
+    let sent = rest(&mut io).await;
+    assert_eq!(served.metrics.refused_malformed.load(Relaxed), 1);
+    let mut left = &sent[..];
+    while let [_, high, low, _, _, _, _, _, _, behind @ ..] = left {
+        let length = usize::from(*high) << 8 | usize::from(*low);
+        let Some(rest) = behind.get(length..) else { break };
+        left = rest;
+    }
+    // The test is of use if the last frame is one in part.
+    let (header, part) = left.split_at_checked(9).expect("a frame is cut in its payload");
+    assert_eq!(header[3], 0);
+    assert!(part.iter().all(|byte| *byte == b'x'), "{:?}", part.last_chunk::<17>());
+}
+
+/// The response has paid for the request, so that only the number of resets is counted.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_its_requests_reset_for_errors_again_and_again_is_left() {
+    let (mut io, _served) = connected_raw(&ConnectionSettings::default(), &[]).await;
+    let mut resets = 0;
+    for stream in (1_u32..).step_by(2) {
+        let mut request =
+            [&[0, 0, 14, 1, 5, 0, 0, 0, 0, 0x82, 0x86, 0x04, 7][..], b"/stream", &[0x41, 1, b'a']].concat();
+        request[5..9].copy_from_slice(&stream.to_be_bytes());
+        io.write_all(&request).await.expect("room");
+        while next_frame(&mut io).await.0 != 0 {}
+        // RFC 9113, 6.9.1: a window that is too large is an error of the stream.
+        let [a, b, c, d] = stream.to_be_bytes();
+        io.write_all(&[0, 0, 4, 8, 0, a, b, c, d, 0x7f, 0xff, 0xff, 0xff]).await.expect("room");
+        let (kind, payload) = loop {
+            let frame = next_frame(&mut io).await;
+            if matches!(frame.0, 3 | 7) {
+                break frame;
+            }
+        };
+        if kind == 7 {
+            // ENHANCE_YOUR_CALM.
+            assert_eq!(payload[7], 0xb);
+            break;
+        }
+        resets += 1;
+    }
+    assert_eq!(resets, ERROR_RESETS_MAX);
 }
 
 #[tokio::test(start_paused = true)]
