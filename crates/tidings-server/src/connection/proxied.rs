@@ -91,3 +91,80 @@ async fn read(io: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::{
+        io::{AsyncWriteExt, DuplexStream, duplex},
+        task::{JoinHandle, yield_now},
+        time::Instant,
+    };
+
+    use super::{
+        super::{ConnectionMetrics, ConnectionSettings, Driver},
+        *,
+    };
+    use crate::{client_address::ClientAddress, listener::ListenerSettings, proxies::ClientAddressSource};
+
+    /// A connection of a trusted proxy.
+    struct Proxy {
+        io: DuplexStream,
+        shared: Arc<Shared>,
+        stop: watch::Sender<Stage>,
+        header: JoinHandle<Option<ProxiedFrom>>,
+        start: Instant,
+    }
+
+    impl Proxy {
+        /// It has sent a part of its header.
+        async fn connect() -> Self {
+            let (mut io, mut theirs) = duplex(1024);
+            io.write_all(b"PROXY TCP4 192.0.2.1").await.expect("room");
+            let metrics = Arc::<ConnectionMetrics>::default();
+            let shared = Driver::new((), &ConnectionSettings::default(), &metrics).shared();
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+            let settings = ListenerSettings {
+                client_address: ClientAddressSource::ProxyProtocol,
+                trusted_proxies: ["127.0.0.1".parse().expect("a proxy")].into_iter().collect(),
+                ..ListenerSettings::default()
+            };
+            let peer = Peer::new(ClientAddress::of(address.ip()), Arc::new(settings));
+            let (stop, stopping) = watch::channel(Stage::Serving);
+            let start = Instant::now();
+            let reading = Arc::clone(&shared);
+            let header =
+                tokio::spawn(async move { read_proxy_header(reading, &mut theirs, &peer, stopping).await });
+            yield_now().await;
+            Self { io, shared, stop, header, start }
+        }
+
+        /// Whether there was a header, after how many seconds, and how often one was refused.
+        async fn outcome(self) -> (bool, u64, u64) {
+            let header = self.header.await.expect("no panic");
+            let refused = self.shared.metrics.refused_proxy_header.load(Relaxed);
+            (header.is_some(), self.start.elapsed().as_secs(), refused)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_incomplete_header_is_waited_for_until_others_need_the_capacity() {
+        let mut proxy = Proxy::connect().await;
+        proxy.io.write_all(b" 192.0.2.2 1 2\r\n").await.expect("room");
+        assert_eq!(proxy.outcome().await, (true, 0, 0));
+
+        assert_eq!(Proxy::connect().await.outcome().await, (false, 5, 1));
+
+        let proxy = Proxy::connect().await;
+        assert!(proxy.shared.admission.free_capacity());
+        assert_eq!(proxy.outcome().await, (false, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_incomplete_header_does_not_delay_the_end_of_the_server() {
+        let proxy = Proxy::connect().await;
+        proxy.stop.send_replace(Stage::Ending);
+        assert_eq!(proxy.outcome().await, (false, 0, 0));
+    }
+}
