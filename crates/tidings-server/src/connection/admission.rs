@@ -234,22 +234,29 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         sync::watch,
+        time::sleep,
     };
 
     use super::super::{
         ConnectionMetrics, ConnectionSettings, Driver, Peer, RequestBody, Stage, permits::ConnectionPermits,
     };
     use super::*;
+    use crate::http1::HTTP2_PREFACE;
 
     const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
-    /// Connects clients to a server that answers one request at a time, and `/never` never.
-    fn server() -> impl Fn(&'static [u8]) -> DuplexStream {
+    /// Connects clients to a server that answers one request at a time, but never `/never`, nor
+    /// `/waits`, which gives its permit back.
+    fn server() -> impl Fn(&[u8]) -> DuplexStream {
         let service = tower::service_fn(async |request: Request<RequestBody>| {
-            if request.uri().path() == "/never" {
+            let path = request.uri().path();
+            if path == "/waits" {
+                request.extensions().get::<SharedPermit>().inspect(|permit| permit.give_back());
+            }
+            if matches!(path, "/never" | "/waits") {
                 pending::<()>().await;
             }
-            let length = if request.uri().path() == "/large" { 64 * 1024 } else { 5 };
+            let length = if path == "/large" { 64 * 1024 } else { 5 };
             Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(vec![b'x'; length])))
         });
         let metrics = Arc::<ConnectionMetrics>::default();
@@ -297,6 +304,18 @@ mod tests {
         let _body_to_come = connect(b"POST /never HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhell");
         tokio::task::yield_now().await;
         assert_eq!(secs_to_answer(connect(GET)).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_waits_for_somebody_else_can_give_its_permit_back() {
+        let http1 = b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n";
+        let http2 = b"\0\0\0\x04\0\0\0\0\0\0\0\x0d\x01\x05\0\0\0\x01\x82\x86\x04\x06/waits\x41\x01a";
+        for request in [&http1[..], &[HTTP2_PREFACE, http2].concat()] {
+            let connect = server();
+            let _waits = connect(request);
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(secs_to_answer(connect(GET)).await, 0);
+        }
     }
 
     #[tokio::test]
