@@ -191,6 +191,47 @@ mod tests {
         timeout(PATIENCE, has_ended.recv()).await.expect("in time").expect("the handler has gone on");
     }
 
+    /// A body that never comes, and reports that it is dropped.
+    struct Never(mpsc::UnboundedSender<()>);
+
+    impl Body for Never {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Never {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    /// Somebody may work for it, and nothing is written that would fail.
+    #[tokio::test]
+    async fn a_response_whose_body_is_waited_for_ends_with_a_client_that_resets_its_connection() {
+        let (mut client, socket, peer) = connect().await;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it reads");
+        let (dropped, mut is_dropped) = mpsc::unbounded_channel();
+        let service = tower::service_fn(move |_: Request<RequestBody>| {
+            let body = Never(dropped.clone());
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        });
+        let metrics = Arc::<ConnectionMetrics>::default();
+        let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+        let (_stop, stopping) = watch::channel(Stage::Serving);
+        tokio::spawn(driver.drive(socket, Peer::of(peer), ConnectionPermits::new(&metrics).take(), stopping));
+        lines_until(&mut client, "\r\n\r\n").await;
+        socket2::SockRef::from(client.get_ref()).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(client);
+        timeout(PATIENCE, is_dropped.recv()).await.expect("in time").expect("it was dropped");
+    }
+
     /// An answer that was made before the body of its request was read, which is dropped with its
     /// last byte.
     struct Early {
