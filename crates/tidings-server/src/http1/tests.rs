@@ -28,7 +28,7 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex},
     sync::watch,
     task::{JoinHandle, yield_now},
     time::{Instant, sleep, timeout},
@@ -56,6 +56,61 @@ impl Transport for DuplexStream {
     }
 }
 
+/// A connection that takes bytes before its socket does, as encryption does with records.
+impl Transport for BufStream<DuplexStream> {
+    fn is_for_hub(&self) -> bool {
+        false
+    }
+
+    fn into_socket(self) -> io::Result<HubSocket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A connection whose handshake has begun and does not end.
+struct Handshake {
+    io: DuplexStream,
+    held_bytes: usize,
+}
+
+impl Transport for Handshake {
+    fn is_for_hub(&self) -> bool {
+        false
+    }
+
+    fn into_socket(self) -> io::Result<HubSocket> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn has_begun(&self) -> bool {
+        true
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+}
+
+impl AsyncRead for Handshake {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Handshake {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 /// One connection in memory, under a clock that the test moves.
 struct Client {
     io: DuplexStream,
@@ -74,6 +129,16 @@ impl Client {
 
     fn connect_with_buffer(bytes: usize) -> Self {
         let (io, theirs) = duplex(bytes);
+        Self::connect_over(io, theirs)
+    }
+
+    /// A connection that holds up to two MiB of what is written to a socket with this buffer.
+    fn connect_with_records(bytes: usize) -> Self {
+        let (io, theirs) = duplex(bytes);
+        Self::connect_over(io, BufStream::with_capacity(1024, 2 * 1024 * 1024, theirs))
+    }
+
+    fn connect_over(io: DuplexStream, theirs: impl Transport + 'static) -> Self {
         let (stop, stopping) = watch::channel(Stage::Serving);
         let metrics = Arc::<ConnectionMetrics>::default();
         let stream = Arc::<StreamWatch>::default();

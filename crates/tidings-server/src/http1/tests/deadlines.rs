@@ -30,6 +30,35 @@ async fn request_headers_that_drip_get_408_after_ten_seconds() {
     assert_eq!(client.secs(), 12);
 }
 
+/// A client may need much of its time for the handshake, of which nothing can be read here.
+#[tokio::test(start_paused = true)]
+async fn a_handshake_that_has_begun_has_the_time_of_request_headers() {
+    let (io, theirs) = duplex(1024);
+    let mut client = Client::connect_over(io, Handshake { io: theirs, held_bytes: 0 });
+    assert_eq!(client.rest().await, "");
+    assert_eq!(client.secs(), 10);
+    assert_eq!(client.metrics.refused_silent.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_count_towards_the_memory_of_request_headers() {
+    let metrics = Arc::<ConnectionMetrics>::default();
+    let service = tower::service_fn(|request| handle(request, Arc::default()));
+    let driver = Driver::new(service, &ConnectionSettings::default(), &metrics);
+    let (_stop, stopping) = watch::channel(Stage::Serving);
+    let mut clients = Vec::new();
+    // Two of them hold more than all may hold together.
+    for given_up in [0, 1] {
+        let (io, theirs) = duplex(1024);
+        clients.push(io);
+        let permit = ConnectionPermits::new(&metrics).take();
+        let handshake = Handshake { io: theirs, held_bytes: 20 * 1024 * 1024 };
+        tokio::spawn(driver.clone().drive(handshake, Peer::of(PEER), permit, stopping.clone()));
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(metrics.refused_crowded.load(Relaxed), given_up);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_byte_by_byte_is_answered_if_it_is_in_time() {
     let mut client = Client::connect();
@@ -78,8 +107,9 @@ async fn the_time_of_an_early_request_starts_with_the_response_before_it() {
 /// answer for ever.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_read_drop_by_drop_is_cut_after_a_minute() {
-    for target in ["/hello", "/large"] {
-        let mut client = Client::connect_with_buffer(64);
+    let [plain, encrypted] = [Client::connect_with_buffer, Client::connect_with_records];
+    for (target, connect) in [("/hello", plain), ("/large", plain), ("/large", encrypted)] {
+        let mut client = connect(64);
         client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await;
         while !client.is_ended() {
             sleep(Duration::from_secs(5)).await;

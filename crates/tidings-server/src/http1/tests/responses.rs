@@ -146,6 +146,17 @@ async fn a_response_without_its_declared_length_ends_the_connection() {
     }
 }
 
+/// What encrypts a socket may hold the end of a response when all of it has been written.
+#[tokio::test(start_paused = true)]
+async fn a_response_has_left_before_the_next_request_is_waited_for() {
+    let mut client = Client::connect_with_records(1024);
+    client.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.read_until("\r\n\r\n").await;
+    let mut body = vec![0; 1024 * 1024];
+    patiently(client.io.read_exact(&mut body)).await.expect("all of it");
+    assert_eq!(client.secs(), 0, "not only when the connection is closed");
+}
+
 /// RFC 9110, 6.6.1.
 #[test]
 fn a_response_has_the_date_of_its_second_unless_its_handler_has_set_one() {
