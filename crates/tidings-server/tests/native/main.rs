@@ -5,6 +5,8 @@ mod edits;
 mod ephemeral;
 mod finite;
 mod idempotency;
+#[path = "../log_support/mod.rs"]
+mod log_support;
 mod pages;
 mod patterns;
 mod posted_streams;

@@ -1,15 +1,12 @@
 //! The HTML pages, and the log lines of refusals.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
-
 use http::Method;
 use tidings_server::{Keyless, Settings};
-use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{Answer, KEY, keyless, keyless_with, with_keys, with_keys_and};
+use crate::{
+    log_support::logging,
+    support::{Answer, KEY, keyless, keyless_with, with_keys, with_keys_and},
+};
 
 fn is_locked_down(page: &Answer) {
     let policy = page.header("content-security-policy");
@@ -162,45 +159,6 @@ async fn a_browser_gets_a_refusal_as_a_page_and_a_program_as_json() {
     let not_allowed = api.ask(Method::PUT, "/healthz").header("accept", browser).answer().await;
     assert_eq!((not_allowed.status.as_u16(), not_allowed.header("allow")), (405, "GET,HEAD"));
     assert!(not_allowed.body.starts_with("<!doctype html>"), "{}", not_allowed.body);
-}
-
-/// Collects log output.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("unpoisoned").clone()).expect("UTF-8")
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-fn logging() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
 }
 
 #[tokio::test]
