@@ -4,16 +4,17 @@
 #![cfg(target_os = "linux")]
 
 mod http_support;
+mod log_support;
 
-use std::{fs::File, io::Write, net::SocketAddr, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
+use std::{fs::File, os::fd::AsRawFd, sync::atomic::Ordering::Relaxed};
 
-use http_support::{Client, Server, patiently};
+use http_support::{Server, patiently};
+use log_support::logging;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tidings_server::ConnectionSettings;
-use tokio::net::TcpStream;
 
-const STREAM: &str = "GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
-const SEEN: &str = "GET /seen HTTP/1.1\r\nHost: a\r\n\r\n";
+const STREAM: &[u8] = b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n";
+const SEEN: &[u8] = b"GET /seen HTTP/1.1\r\nHost: a\r\n\r\n";
 const FILES_LEFT: u64 = 5;
 const SILENT: usize = 100;
 const ASKING: usize = 40;
@@ -29,26 +30,18 @@ fn limit_files(current: Option<u64>) {
         .expect("below the hard limit");
 }
 
-/// A connection that the kernel completes, with data that is sent before the server runs.
-fn connect(address: SocketAddr, sent: &str) -> Client {
-    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-    stream.write_all(sent.as_bytes()).expect("the socket buffer has space");
-    stream.set_nonblocking(true).expect("an option");
-    Client(TcpStream::from_std(stream).expect("a runtime"))
-}
-
 /// Silent connections come first, and none reaches its deadline, so that only the reserved
 /// descriptors serve the connections after them.
 #[tokio::test]
 async fn without_file_descriptors_clients_are_answered_and_streams_continue() {
+    let (log, _guard) = logging();
     let settings = ConnectionSettings { first_byte_secs: 3_600, ..ConnectionSettings::default() };
     let mut server = Server::start_with(settings);
     // It takes its reserve when it begins to serve.
     tokio::task::yield_now().await;
-    let address = server.address;
-    let mut held: Vec<_> = (0..FILES_LEFT).map(|_| connect(address, STREAM)).collect();
-    let silent: Vec<_> = (0..SILENT).map(|_| connect(address, "")).collect();
-    let mut asking: Vec<_> = (0..ASKING).map(|_| connect(address, SEEN)).collect();
+    let mut held: Vec<_> = (0..FILES_LEFT).map(|_| server.connect_at_once(STREAM)).collect();
+    let silent: Vec<_> = (0..SILENT).map(|_| server.connect_at_once(b"")).collect();
+    let mut asking: Vec<_> = (0..ASKING).map(|_| server.connect_at_once(SEEN)).collect();
     let before = getrlimit(Resource::Nofile).current;
     limit_files(Some(next_file() + FILES_LEFT));
 
@@ -68,6 +61,7 @@ async fn without_file_descriptors_clients_are_answered_and_streams_continue() {
         "the reserve is never empty when a connection is accepted"
     );
     assert!(server.streams_ended.try_recv().is_err(), "open streams continue");
+    assert_eq!(log.lines_with("no file descriptors left").len(), 1, "{}", log.text());
 
     limit_files(before);
     drop((held, silent));

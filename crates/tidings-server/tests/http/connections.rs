@@ -1,11 +1,17 @@
 //! The life cycle of connections: keep-alive, pipelining, half-close, capacity and shutdown.
 
-use std::{fmt::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed};
+use std::{fmt::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Duration};
 
-use tidings_server::{ConnectionSettings, Listener};
-use tokio::{net::TcpStream, time::Instant};
+use tidings_server::{ConnectionSettings, Drain, Listener};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 
-use crate::support::{Client, Server, patiently, status};
+use crate::{
+    log_support::logging,
+    support::{Client, Server, patiently, status},
+};
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const GET_LAST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
@@ -117,6 +123,7 @@ async fn a_handler_knows_the_address_of_the_peer() {
 
 #[tokio::test]
 async fn a_handler_that_panics_ends_its_own_connection_only() {
+    let (log, _guard) = logging();
     let server = Server::start();
     let mut other = server.connect().await;
     other.send(GET).await;
@@ -124,6 +131,8 @@ async fn a_handler_that_panics_ends_its_own_connection_only() {
     assert_eq!(server.answer(b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await, "");
     other.send(GET).await;
     other.read_until("hello").await;
+    let lines = log.lines_with("a connection ended with a panic");
+    assert!(matches!(&lines[..], [line] if line.contains("a handler's bug")), "{lines:?}");
     server.stop().await;
 }
 
@@ -201,6 +210,49 @@ async fn connections_beyond_the_rejected_ones_wait_and_are_answered() {
     server.stop().await;
 }
 
+/// What happens while no time passes. The clock is the runtime's own.
+async fn at_once(mut is_so: impl FnMut() -> bool) -> bool {
+    for _ in 0..10_000 {
+        if is_so() {
+            return true;
+        }
+        tokio::task::yield_now().await;
+    }
+    false
+}
+
+const ENDLESS: &[u8] = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn only_a_few_rejected_connections_are_served_at_a_time() {
+    let server = Server::start_with(ConnectionSettings { connections_max: 0, ..Default::default() });
+    let clients: Vec<_> = (0..40).map(|_| server.connect_at_once(ENDLESS)).collect();
+    let accepted = || server.metrics.accepted.load(Relaxed);
+    assert!(at_once(|| accepted() == 16).await, "{}", accepted());
+    assert!(!at_once(|| accepted() > 16).await, "{}", accepted());
+    for mut client in clients {
+        client.rest_or_reset().await;
+    }
+    assert_eq!(accepted(), 40);
+    server.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rejected_connections_do_not_delay_one_that_finds_capacity() {
+    let server = Server::start_with(ConnectionSettings { connections_max: 1, ..Default::default() });
+    let metrics = &server.metrics;
+    let held = server.connect_at_once(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(at_once(|| metrics.requests.load(Relaxed) == 1).await);
+    let _rejected: Vec<_> = (0..16).map(|_| server.connect_at_once(ENDLESS)).collect();
+    assert!(at_once(|| metrics.requests.load(Relaxed) == 17).await);
+    drop(held);
+    assert!(at_once(|| metrics.open.load(Relaxed) == 16).await);
+    let _admitted = server.connect_at_once(GET);
+    assert!(at_once(|| metrics.requests.load(Relaxed) == 18).await);
+    assert_eq!(metrics.refused_full.load(Relaxed), 16);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn silent_rejected_connections_do_not_delay_requests() {
     let settings = ConnectionSettings {
@@ -245,6 +297,26 @@ async fn idle_connections_are_closed_for_capacity_longest_idle_first() {
     server.stop().await;
 }
 
+/// A slow request costs the same, whether or not its client has sent a quick one before.
+#[tokio::test]
+async fn a_request_that_begins_on_a_kept_connection_counts_as_incomplete() {
+    let server = Server::start_with(ConnectionSettings { requests_arriving_max: 1, ..Default::default() });
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.send(GET).await;
+        client.read_until("hello").await;
+        kept.push(client);
+    }
+    for client in &mut kept {
+        client.send(&GET[..10]).await;
+    }
+    assert_eq!(status(&kept[0].rest().await), 408);
+    assert_eq!(server.metrics.refused_crowded.load(Relaxed), 1);
+    drop(kept);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn stopping_refuses_new_connections_and_finishes_responses() {
     let server = Server::start();
@@ -280,6 +352,31 @@ async fn stopping_closes_idle_connections_at_once() {
     server.stop().await;
     assert_eq!(start.elapsed().as_secs(), 0);
     assert_eq!(idle.rest().await, "");
+}
+
+/// Its clients reconnect to the next process, and need not be refused for that. The clock is the
+/// runtime's own.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_succeeded_answers_once_more_and_then_closes_idle_connections() {
+    let server = Server::start();
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let mut client = server.connect().await;
+        client.send(GET).await;
+        let answer = client.read_until("hello").await;
+        assert!(!answer.contains("connection: close"), "{answer}");
+        kept.push(client);
+    }
+    let start = Instant::now();
+    let ended = tokio::spawn(server.end(Drain::Succeeded(Duration::from_secs(8))));
+    sleep(Duration::from_secs(5)).await;
+    kept[0].send(GET).await;
+    let answer = kept[0].rest().await;
+    assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    assert_eq!(kept[1].rest().await, "");
+    assert_eq!(start.elapsed().as_secs(), 7);
+    ended.await.expect("no panic");
+    assert_eq!(start.elapsed().as_secs(), 7);
 }
 
 #[tokio::test]

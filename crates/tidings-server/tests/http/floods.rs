@@ -9,7 +9,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Client, Server, patiently};
+use crate::{
+    log_support::logging,
+    support::{Client, Server, patiently},
+};
 
 /// Most frames that request nothing before a connection is closed.
 const FRAMES_MAX: u32 = 20_000;
@@ -185,10 +188,10 @@ async fn floods_of_resets_and_endless_headers_end_only_their_connection() {
         let request = frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless"));
         [request, frame(RST_STREAM, 0, stream(nth), &[0, 0, 0, 8])].concat()
     };
-    // An error of the client, so that the server resets the request.
+    // An error of the client, so that the server resets the request: its window is too large.
     let made_to_reset = |nth| {
         let request = frame(HEADERS, END_STREAM | END_HEADERS, stream(nth), &get("/endless"));
-        [request, frame(WINDOW_UPDATE, 0, stream(nth), &[0, 0, 0, 0])].concat()
+        [request, frame(WINDOW_UPDATE, 0, stream(nth), &[0x7f, 0xff, 0xff, 0xff])].concat()
     };
     let resets = |_| frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]);
     let continued = |nth: u32| match nth {
@@ -305,7 +308,8 @@ async fn a_preface_may_be_split_and_must_be_of_http_2() {
 /// `/seen#7` was one for `/seen`.
 #[tokio::test]
 async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
-    let server = server();
+    let (log, _guard) = logging();
+    let server = Server::start_with(ConnectionSettings { access_log: true, ..ConnectionSettings::default() });
     let mut remembered = get("/seen#7");
     remembered[2] = 0x44;
     let with = |field: &[u8]| [&get("/seen"), field].concat();
@@ -340,6 +344,9 @@ async fn a_fragment_in_the_path_and_a_padded_value_are_answered_400() {
         };
         let expected = if is_sound { "GET " } else { r#"{"type":"about:blank","title":"Bad Request""# };
         assert!(answer.starts_with(expected), "{block:?}: {answer}");
+        let refused = log.lines_with("tidings::access: request refused status=400");
+        log.clear();
+        assert_eq!(refused.len(), usize::from(!is_sound), "{block:?}: {refused:?}");
     }
     drop(socket);
     server.stop().await;

@@ -6,9 +6,11 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
 };
 
-use tidings_server::{ConnectionSettings, Listener};
+use tidings_server::{ConnectionSettings, Drain, Listener, serve};
 use tokio::net::TcpStream;
 
 use crate::support::{Client, Server};
@@ -77,6 +79,20 @@ async fn a_restart_behind_an_inherited_socket_refuses_no_connection() {
         child.kill().expect("the child runs");
         child.wait().expect("the child ends");
         assert!(answer.ends_with("hello"), "{answer}");
+    }
+}
+
+/// The next process accepts from the same socket, whose file clients find.
+#[tokio::test]
+async fn a_server_that_is_succeeded_leaves_the_file_of_its_unix_socket() {
+    let folder = tempfile::tempdir().expect("a directory");
+    for (drain, is_left) in [(Drain::Succeeded(Duration::ZERO), true), (Drain::AtOnce, false)] {
+        let path = folder.path().join("hub.sock");
+        let listener = Listener::bind_unix(&path, 0o600).expect("it is bound");
+        let shutdown = async move { drain };
+        let service = tower::service_fn(async |_| Ok(http::Response::new(axum::body::Body::empty())));
+        serve(vec![listener], service, ConnectionSettings::default(), Arc::default(), shutdown).await;
+        assert_eq!(path.exists(), is_left, "{drain:?}");
     }
 }
 

@@ -3,6 +3,8 @@
 mod connections;
 mod floods;
 mod listener;
+#[path = "../log_support/mod.rs"]
+mod log_support;
 mod requests;
 #[path = "../http_support/mod.rs"]
 mod support;

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses its own part of this")]
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -62,6 +62,14 @@ impl Server {
 
     pub async fn connect(&self) -> Client {
         Client(TcpStream::connect(self.address).await.expect("a connection"))
+    }
+
+    /// A connection that the kernel completes, with bytes that are sent before the server runs.
+    pub fn connect_at_once(&self, sent: &[u8]) -> Client {
+        let mut stream = std::net::TcpStream::connect(self.address).expect("a connection");
+        stream.write_all(sent).expect("the socket buffer has space");
+        stream.set_nonblocking(true).expect("an option");
+        Client(TcpStream::from_std(stream).expect("a runtime"))
     }
 
     /// Sends these bytes and reads until the server closes.
