@@ -4,6 +4,7 @@ use std::{fmt::Write, net::SocketAddr, sync::atomic::Ordering::Relaxed, time::Du
 
 use tidings_server::{ConnectionSettings, Drain, Listener};
 use tokio::{
+    io::AsyncWriteExt,
     net::TcpStream,
     time::{Instant, sleep},
 };
@@ -251,6 +252,48 @@ async fn rejected_connections_do_not_delay_one_that_finds_capacity() {
     assert!(at_once(|| metrics.requests.load(Relaxed) == 18).await);
     assert_eq!(metrics.refused_full.load(Relaxed), 16);
     server.stop().await;
+}
+
+/// An operator learns which setting to raise.
+#[tokio::test]
+async fn a_limit_on_connections_is_logged_when_it_is_reached() {
+    let (log, _guard) = logging();
+    let first_line = async |settings, sent: &[u8]| {
+        let server = Server::start_with(settings);
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let Client(mut client) = server.connect().await;
+            // It may be closed for the other one meanwhile.
+            let _ = patiently(client.write_all(sent)).await;
+            clients.push(client);
+        }
+        let line = patiently(async {
+            loop {
+                if let [line, ..] = &log.lines_with("a limit was reached")[..] {
+                    break line.clone();
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        drop(clients);
+        server.stop().await;
+        log.clear();
+        line[line.find("limit=").expect("its name")..].to_owned()
+    };
+    // Nothing that has arrived in part is given up before the rest of it is here.
+    let settings = || ConnectionSettings {
+        request_headers_bytes_max: 64 * 1024 * 1024,
+        request_headers_secs: 600,
+        ..Default::default()
+    };
+    let line = first_line(ConnectionSettings { connections_max: 1, ..settings() }, GET).await;
+    assert_eq!(line, r#"limit="connections_max" flag="--connections-max" count=1"#);
+    let line = first_line(ConnectionSettings { requests_arriving_max: 1, ..settings() }, b"").await;
+    assert_eq!(line, r#"limit="requests_arriving_max" flag="--requests-arriving-max" count=1"#);
+    let large = [&b"GET /"[..], &vec![b'a'; 20 * 1024 * 1024]].concat();
+    let line = first_line(settings(), &large).await;
+    assert_eq!(line, r#"limit="memory for request headers that are still arriving" count=1"#);
 }
 
 #[tokio::test]
