@@ -17,7 +17,7 @@ pub(crate) struct ReplayCounts {
 /// What was replayed since the hub started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ReplayStats {
-    /// How often a subscriber was brought to the end of the log.
+    /// How often a page of history brought a subscriber to the end of the log.
     pub completed: u64,
     /// Pages that were read from the log for a subscriber.
     pub pages_read: u64,
