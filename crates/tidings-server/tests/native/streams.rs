@@ -1,5 +1,7 @@
 //! The native API, for curl and EventSource: streams.
 
+use std::time::Duration;
+
 use http::Method;
 use tidings::Matcher;
 use tidings_server::Settings;
@@ -574,12 +576,15 @@ async fn a_summary_counts_subscribers_only_for_credentials_that_cover_the_topic(
     api.get("/topics/staff-1").header("accept", "application/json").answer().await.refused(401);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_ends_when_its_token_does() {
     let api = with_keys().await;
-    let token = support::token_until(&[], &["chat"], support::unix_secs() + 1);
+    // Not in the next second: with little time left, it could have expired before it is presented.
+    let token = support::token_until(&[], &["chat"], support::unix_secs() + 600);
     let mut stream = api.get("/stream?topic=chat").bearer(&token).stream().await;
+    tokio::time::advance(Duration::from_secs(540)).await;
     assert_eq!(stream.notice().await["kind"], "expiring");
+    tokio::time::advance(Duration::from_secs(60)).await;
     assert_eq!(stream.notice().await["kind"], "expired");
 }
 
