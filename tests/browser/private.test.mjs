@@ -104,7 +104,7 @@ for (const [version, flags] of Object.entries({ 'HTTP/2': [], 'HTTP/1.1': ['--ht
 for (const name of BROWSERS) {
   test(`in ${name} an EventSource reconnects by itself with a cookie that was renewed before its stream expired`, async (t) => {
     const authority = await Authority.create(t);
-    const deployment = await Deployment.start(t, authority, { expiresSecs: 2 });
+    const deployment = await Deployment.start(t, authority, { expiresSecs: 4 });
     const page = await deployment.page(t, await launchTrusting(t, name, authority), 42);
     await page.goto(`${deployment.app}/renew`);
     await page.evaluate((url) => new EventSource(url, { withCredentials: true }), `${deployment.origin}/stream`);
