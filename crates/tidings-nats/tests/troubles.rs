@@ -4,102 +4,24 @@
 
 mod support;
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use tidings_log::cluster::{Change, Cluster};
 use tidings_log::{
-    AppendError, Appended, Batch, Entry, Event, EventId, Filter, Grants, IdempotencyKey, Located, Log,
-    Position, Tail, TailItem, Topic,
+    AppendError, Appended, Batch, Event, EventId, Filter, Grants, IdempotencyKey, Located, Log, Position,
 };
 use tidings_nats::{Nats, NatsAddress, NatsLog, NatsSettings};
 use tidings_testkit::{NatsDomains, NatsServer, PATIENCE};
-use tidings_topic::{Cursor, Matcher, NewEvent, Validator};
+use tidings_topic::{NewEvent, Validator};
 use tokio::time::timeout;
 
-use support::{connect, eventually, fresh_address};
-
-const PLENTY: usize = 16 << 20;
-
-async fn open(address: &NatsAddress) -> NatsLog {
-    open_with(address, NatsSettings::default()).await
-}
-
-async fn open_with(address: &NatsAddress, settings: NatsSettings) -> NatsLog {
-    connect(address, settings).await.log().await.expect("the log opens")
-}
-
-fn event(topic: &str, data: &str) -> Event {
-    Validator::default().event(NewEvent::new(topic, data)).expect("a valid event")
-}
-
-fn topic(text: &str) -> Topic {
-    Validator::default().topic(text).expect("a topic")
-}
-
-fn exact(text: &str) -> Filter {
-    let matcher = Validator::default().exact(text).expect("a topic");
-    Filter { matchers: vec![matcher], grants: Grants::NONE }
-}
-
-fn everything() -> Filter {
-    Filter { matchers: vec![Matcher::Any], grants: Grants::all() }
-}
-
-async fn try_to_append(log: &NatsLog, data: &str, key: Option<&str>) -> Result<Appended, AppendError> {
-    let key = key.map(|key| IdempotencyKey::new(key).expect("a key"));
-    log.append(Batch { events: vec![event("a", data)], key }).await
-}
-
-async fn append(log: &NatsLog, data: &str) -> Cursor {
-    match try_to_append(log, data, None).await {
-        Ok(Appended::New { last, .. }) => last,
-        other => panic!("expected a new event, got {other:?}"),
-    }
-}
-
-/// Appends as soon as the log accepts it.
-async fn append_at_last(log: &NatsLog, data: &str) {
-    eventually("the log accepts an event", async || {
-        match try_to_append(log, data, Some(&data.replace(' ', "-"))).await {
-            Ok(_) => true,
-            Err(AppendError::Unavailable(_) | AppendError::OutcomeUnknown(_)) => false,
-            Err(error) => panic!("{error}"),
-        }
-    })
-    .await;
-}
-
-/// A tail may continue a moment before requests are answered.
-async fn answers(log: &NatsLog) {
-    eventually("the hub is back", async || log.bounds().await.is_ok()).await;
-}
-
-async fn texts(log: &NatsLog) -> Vec<String> {
-    let page = log.read(Position::BEFORE_ALL, &everything(), PLENTY).await.expect("a page");
-    assert!(page.at_end);
-    data(&page.entries)
-}
-
-fn data(entries: &[Arc<Entry>]) -> Vec<String> {
-    entries.iter().map(|entry| entry.event.data.clone()).collect()
-}
-
-async fn next(tail: &mut Box<dyn Tail>) -> TailItem {
-    timeout(PATIENCE, tail.next(PLENTY)).await.expect("the tail brings something").expect("the log is open")
-}
-
-/// What a tail brings up to an event, the starts of epochs included.
-async fn follow_to(tail: &mut Box<dyn Tail>, last: &str) -> Vec<String> {
-    let mut received: Vec<String> = Vec::new();
-    while received.last().is_none_or(|text| text != last) {
-        match next(tail).await {
-            TailItem::Entries(entries) => received.extend(data(&entries)),
-            TailItem::NewEpoch(_) => received.push("new epoch".to_owned()),
-            other => panic!("{other:?}"),
-        }
-    }
-    received
-}
+use support::{
+    connect, eventually, fresh_address,
+    log::{
+        PLENTY, answers, append, append_at_last, data, event, everything, exact, follow_to, holds, open,
+        open_with, texts, topic, try_to_append,
+    },
+};
 
 #[tokio::test]
 async fn during_an_outage_publishing_is_refused_and_tails_wait() {
@@ -341,17 +263,6 @@ async fn events_that_do_not_fit_into_one_message_of_the_stream_are_stored_one_by
     assert_eq!(lengths, [600; 5]);
 }
 
-/// Whether a file below this folder holds these bytes.
-fn holds(folder: &Path, bytes: &[u8]) -> bool {
-    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| {
-        if path.is_dir() {
-            return holds(&path, bytes);
-        }
-        let content = fs::read(path).unwrap_or_default();
-        content.windows(bytes.len()).any(|window| window == bytes)
-    })
-}
-
 #[tokio::test]
 async fn an_acknowledged_event_is_visible_at_every_hub_at_once() {
     let server = NatsServer::start().unwrap();
@@ -589,4 +500,62 @@ async fn the_cluster_recovers_with_its_server_and_counts_no_hub_as_dead() {
             && timeout(Duration::from_millis(50), messages.next()).await.is_ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_acknowledged_event_can_be_found_and_deleted_at_every_hub_at_once() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let (one, other) = (open(&address).await, open(&address).await);
+    for number in 0..100 {
+        let name = format!("id-{number}");
+        let named = Validator::default().event(NewEvent::new("a", "").id(&name)).unwrap();
+        let appended = one.append(Batch { events: vec![named], key: None }).await;
+        let Ok(Appended::New { last, .. }) = appended else { panic!("{appended:?}") };
+        if number % 2 == 0 {
+            let id = EventId::from_stored(&name).unwrap();
+            assert_eq!(other.resolve(&id, &Grants::NONE).await, Ok(Some(last.position)));
+        } else {
+            assert_eq!(other.delete(&topic("a"), &Grants::all()).await.unwrap().count, 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_tail_returns_what_was_left_and_ends_with_its_log() {
+    let server = NatsServer::start().unwrap();
+    let log = open(&fresh_address(&server)).await;
+    let (_, mut tail) = log.tail().await.unwrap();
+    let (_, mut waiting) = log.tail().await.unwrap();
+    append(&log, "last").await;
+    assert_eq!(follow_to(&mut waiting, "last").await, ["last"]);
+    let waiting = tokio::spawn(async move { waiting.next(PLENTY).await });
+    drop(log);
+    assert_eq!(timeout(PATIENCE, waiting).await.expect("it ends").unwrap(), None);
+    assert_eq!(follow_to(&mut tail, "last").await, ["last"]);
+    assert_eq!(timeout(PATIENCE, tail.next(PLENTY)).await.expect("it ends"), None);
+}
+
+/// A server that restarts learns its keys from its messages.
+#[tokio::test]
+async fn the_key_of_a_deleted_event_survives_a_restart_and_its_bytes_go_later() {
+    let mut server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let log = open(&address).await;
+    let keyed = async |log: &NatsLog| try_to_append(log, "deleted with a key", Some("k")).await;
+    let Ok(Appended::New { ids, .. }) = keyed(&log).await else { panic!("expected a new event") };
+    append(&log, "deleted without a key").await;
+    assert_eq!(log.delete(&topic("a"), &Grants::all()).await.unwrap().count, 2);
+    eventually("the other is erased", async || !holds(&server.store(), b"deleted without a key")).await;
+    drop(log);
+    server.kill().unwrap();
+    server.start_again().unwrap();
+    let log = open(&address).await;
+    assert_eq!(keyed(&log).await, Ok(Appended::Duplicate { first_id: ids[0].clone() }));
+    assert_eq!(texts(&log).await, [""; 0]);
+    drop(log);
+    // The hub that deleted it is gone. Another one erases it when the key has expired.
+    let keys_age_max = Duration::from_secs(1);
+    let _log = open_with(&address, NatsSettings { keys_age_max, ..NatsSettings::default() }).await;
+    eventually("it is erased", async || !holds(&server.store(), b"deleted with a key")).await;
 }

@@ -54,6 +54,9 @@ impl Index {
         self.floors.forget_through(audiences.forgotten_through.min(gone_through));
         let newest =
             audiences.known.iter().map(|known| known.newest).filter(|newest| *newest <= gone_through).max();
+        // A floor is found by its number, so each needs one of its own. These are of the last
+        // message that is gone, at whose end no batch has that many events.
+        let mut unused = gone_through;
         self.note_missed(audiences.known.into_iter().filter_map(|known| {
             let gone = if known.newest <= gone_through {
                 known.newest
@@ -61,7 +64,8 @@ impl Index {
                 known.gone
             } else {
                 // Some of it is gone and some is not: which was the last that is gone is not known.
-                gone_through
+                unused -= 1;
+                unused
             };
             (gone > 0).then_some((known.audience, gone))
         }));

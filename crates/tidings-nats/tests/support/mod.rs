@@ -3,6 +3,8 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub(crate) mod log;
+
 use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
