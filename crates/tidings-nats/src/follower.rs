@@ -155,12 +155,17 @@ impl<'s> Reader<'s> {
         if sequence > read.sequence + 1 {
             // Some were erased, or dropped before they were read; only the latter leave a gap.
             let info = self.shared.link.ask("looking at the stream", self.stream.get_info()).await?;
-            self.shared.state().index.begin_at(info.state.first_sequence.min(sequence));
+            let mut state = self.shared.state();
+            state.index.note_erased(read.sequence + 1);
+            state.index.begin_at(info.state.first_sequence.min(sequence));
         }
         let mut state = self.shared.state();
         if message.subject.as_str() == self.deletions_subject {
             match Deletion::decode(&message.payload) {
                 Some(deletion) => {
+                    if let Some(through) = deletion.unnamed_through() {
+                        state.index.forget_unread(through);
+                    }
                     state.index.note_missed(deletion.missed);
                     let (count, left) = state.index.delete(&deletion.topic, deletion.spared.as_ref());
                     hidden.extend(left.iter().copied());

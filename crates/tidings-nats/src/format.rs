@@ -78,11 +78,16 @@ pub(crate) fn decode_batch(bytes: &[u8]) -> Option<Vec<(Event, usize)>> {
     fields.0.is_empty().then_some(events)
 }
 
+/// Most audiences that a deletion reports to hubs that start later. Of the others these know only
+/// that something may have been missed.
+pub(crate) const DELETION_AUDIENCES_MAX: usize = 1_000;
+
 /// The deletion of a topic.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Deletion {
     pub(crate) topic: Topic,
-    /// The newest hidden event of each audience. Not all audiences if there were too many.
+    /// The newest hidden event of each audience, newest first. If there were too many audiences, only
+    /// the first of them.
     pub(crate) missed: Vec<(Audience, u64)>,
     /// What it spares; `None` if it deletes everything before it.
     pub(crate) spared: Option<Spared>,
@@ -108,6 +113,12 @@ stored!(Deletion { topic, missed, spared });
 stored!(Spared { after, topics });
 
 impl Deletion {
+    /// Up to here it may have hidden events of audiences that it does not name.
+    pub(crate) fn unnamed_through(&self) -> Option<u64> {
+        let is_cut_off = self.missed.len() >= DELETION_AUDIENCES_MAX;
+        self.missed.last().filter(|_| is_cut_off).map(|(_, newest)| *newest)
+    }
+
     /// See [`decode`].
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut deletion: Self = decode(bytes)?;

@@ -109,6 +109,8 @@ pub(crate) struct Index {
     deletions: u64,
     /// Everything up to here has been read.
     read: Mark,
+    /// The first message that had been erased when its turn came.
+    first_erased: Option<u64>,
     /// The server's clock has never gone back between two records.
     times_rise: bool,
     kept: u64,
@@ -160,6 +162,7 @@ impl Index {
             front: 0,
             deletions: 0,
             read: Mark::default(),
+            first_erased: None,
             times_rise: true,
             kept: 0,
             stored_bytes: 0,

@@ -26,7 +26,9 @@ use crate::{
     eraser,
     fetch::{FetchOutcome, fetch},
     follower,
-    format::{BATCH_EVENTS_MAX, Deletion, EncodedBatch, Spared, encode, encode_message},
+    format::{
+        BATCH_EVENTS_MAX, DELETION_AUDIENCES_MAX, Deletion, EncodedBatch, Spared, encode, encode_message,
+    },
     history::{self, deletions_subject, events_subject},
     index::{Candidate, Hidden, STORED_BYTES, number_of},
     link::{Link, NotStored, OPENING_FAILURES_MAX, Stored, persistently},
@@ -40,9 +42,6 @@ use crate::{
 const READS_MAX: usize = 16;
 /// Most records that one call looks at backwards.
 const LOOKED_BACK_MAX: usize = 1 << 16;
-/// Most audiences that a deletion reports to hubs that start later. Of the others these know only
-/// that something may have been missed.
-const DELETION_AUDIENCES_MAX: usize = 1_000;
 /// Most topics of events that a deletion spares, and most bytes of them: it has to fit into a
 /// message.
 const SPARED_TOPICS_MAX: usize = 10_000;

@@ -14,14 +14,14 @@ use tidings_log::{
 };
 use tidings_nats::{NatsAddress, NatsSettings};
 use tidings_testkit::{FaultProxy, NatsServer, PATIENCE};
-use tidings_topic::{NewEvent, Validator};
+use tidings_topic::{Matcher, NewEvent, Validator};
 use tokio::time::timeout;
 
 use support::{
     connect, eventually, fresh_address,
     log::{
-        PLENTY, answers, append, append_at_last, data, event, everything, exact, follow_to, next, open,
-        open_with, texts, topic, try_to_append,
+        PLENTY, answers, append, append_at_last, data, event, everything, exact, follow_to, holds, next,
+        open, open_with, texts, topic, try_to_append,
     },
 };
 
@@ -234,6 +234,38 @@ async fn an_erasure_does_not_affect_the_stream_that_replaced_its_own() {
     answers(&log).await;
     let stream = stream(&jetstream, &address).await;
     stream.get_raw_message(1).await.expect("it is not erased");
+}
+
+/// The messages of a deletion name the audiences, but not of any number.
+#[tokio::test]
+async fn a_hub_started_after_a_deletion_of_many_audiences_reports_it_to_each() {
+    let server = NatsServer::start().unwrap();
+    let address = fresh_address(&server);
+    let log = open(&address).await;
+    append(&log, "before").await;
+    let events = (0..1_100).map(|number| {
+        let new = NewEvent::new("crowd", "deleted").also(format!("member/{number}"));
+        Validator::default().event(new).expect("a valid event")
+    });
+    let Ok(Appended::New { last, .. }) = log.append(Batch { events: events.collect(), key: None }).await
+    else {
+        panic!("expected new events")
+    };
+    assert_eq!(log.delete(&topic("crowd"), &Grants::all()).await.unwrap().count, 1_100);
+    append(&log, "after").await;
+    eventually("it is erased", async || !holds(&server.store(), b"deleted")).await;
+    let late = open(&address).await;
+    for member in [0, 500, 1_099] {
+        for log in [&log, &late] {
+            let filter = exact(&format!("member/{member}"));
+            let page = log.read(Position::BEFORE_ALL, &filter, PLENTY).await.unwrap();
+            assert!(page.entries.is_empty() && page.floor.is_some(), "{member}: {:?}", page.floor);
+            assert!(page.floor <= Some(last.position));
+        }
+    }
+    let filter = Filter { matchers: vec![Matcher::Any], grants: Grants::NONE };
+    let page = late.read(last.position, &filter, PLENTY).await.unwrap();
+    assert_eq!((data(&page.entries), page.floor), (vec!["after".to_owned()], None), "no false alarm");
 }
 
 #[tokio::test]

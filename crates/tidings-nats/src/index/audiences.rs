@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use tidings_log::{Topic, parts::Audience};
 
-use super::{Index, Mark, Span, last_number_of};
+use super::{Index, Mark, Span, last_number_of, sequence_of};
 use crate::format::{Audiences, KnownAudience};
 
 impl Index {
@@ -78,6 +78,19 @@ impl Index {
     pub(crate) fn note_missed(&mut self, missed: impl IntoIterator<Item = (Audience, u64)>) {
         for (audience, newest) in missed {
             self.floors.record(newest, audience, &self.floor_limits);
+        }
+    }
+
+    /// This message, and perhaps some behind it, had been erased before they were read.
+    pub(crate) fn note_erased(&mut self, sequence: u64) {
+        self.first_erased.get_or_insert(sequence);
+    }
+
+    /// A deletion hid events up to here without naming all audiences. Of those that were erased before
+    /// they were read it is not known who missed them.
+    pub(crate) fn forget_unread(&mut self, through: u64) {
+        if self.first_erased.is_some_and(|sequence| sequence <= sequence_of(through)) {
+            self.floors.forget_through(through);
         }
     }
 
