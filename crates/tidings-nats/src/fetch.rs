@@ -55,7 +55,7 @@ pub(crate) async fn fetch(
         let place = messages.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
         let found = place.ok().and_then(|place| messages[place].1.as_ref());
         match found.and_then(|found| Some((found.nanos, found.events.get(index_of(one.number))?))) {
-            Some((nanos, event)) if Audience::of(event) == *one.audience => {
+            Some((nanos, event)) if nanos == one.nanos && Audience::of(event) == *one.audience => {
                 entries.push(Arc::new(shared.entry(one.number, nanos, event.clone())));
             }
             Some(_) => {

@@ -68,6 +68,32 @@ async fn no_event_is_acknowledged_at_a_position_of_a_replaced_stream() {
     assert_eq!(bounds.epochs.locate(old, bounds.newest), Located::Earlier(Position::BEFORE_ALL));
 }
 
+/// A hub fetches an older event by its sequence, at which a new stream has another one.
+#[tokio::test]
+async fn an_event_of_a_replaced_stream_is_not_read_as_another() {
+    let server = NatsServer::start().unwrap();
+    let jetstream = jetstream(&server).await;
+    for is_private in [true, false] {
+        let (address, elsewhere) = (fresh_address(&server), fresh_address(&server));
+        let other = NewEvent::new("a", "other");
+        let other = if is_private { other.private() } else { other };
+        let other = Validator::default().event(other).unwrap();
+        open(&elsewhere).await.append(Batch { events: vec![other], key: None }).await.unwrap();
+        let message = stream(&jetstream, &elsewhere).await.get_raw_message(1).await.unwrap();
+
+        let log = open_with(&address, NatsSettings { recent_bytes_max: 0, ..NatsSettings::default() }).await;
+        let old = append(&log, "old").await;
+        replace_stream(&jetstream, &address).await;
+        let published = jetstream.publish(format!("{}.events", address.name()), message.payload).await;
+        assert_eq!(published.unwrap().await.unwrap().sequence, 1);
+        if let Ok(page) = log.read(Position::BEFORE_ALL, &exact("a"), PLENTY).await {
+            let found = data(&page.entries);
+            assert!(page.epoch != old.epoch || found.is_empty(), "{found:?} at a position of another event");
+            assert!(!is_private || found.is_empty(), "{found:?} is private");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_message_that_an_operator_erases_is_reported_as_a_gap() {
     let server = NatsServer::start().unwrap();

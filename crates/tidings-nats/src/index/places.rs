@@ -17,6 +17,8 @@ pub(crate) const LOOK_MAX: usize = 1_024;
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     pub(crate) number: u64,
+    /// When its message was stored, which tells it from another one at its sequence.
+    pub(crate) nanos: u64,
     pub(crate) audience: Arc<Audience>,
     /// [`Entry::memory_bytes`].
     pub(crate) bytes: usize,
@@ -108,6 +110,7 @@ impl Index {
     fn candidate(&self, record: &Record) -> Candidate {
         Candidate {
             number: record.number,
+            nanos: record.nanos,
             audience: Arc::clone(&record.audience),
             bytes: record.bytes as usize,
             entry: self.recent_entry(record.number).cloned(),
