@@ -461,3 +461,88 @@ impl Record {
         RECORD_BYTES + (self.audience.topics.len() + usize::from(self.id_hash.is_some())) * NAME_BYTES
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidings_log::{Position, parts::Plan};
+    use tidings_topic::{Filter, NewEvent, Validator};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn index(settings: NatsSettings) -> Index {
+        Index::new(settings, Epochs::starting(Epoch::from_u64(1)))
+    }
+
+    fn push(index: &mut Index, mark: Mark, event: NewEvent) {
+        let event = Validator::default().event(event).expect("a valid event");
+        index.push(Message { mark, has_key: true, events: vec![(event, 100)] });
+    }
+
+    /// One event for each second from the first on, each with a topic and an id of its own.
+    fn push_each(index: &mut Index, seconds: &[u64]) {
+        for (sequence, second) in (1..).zip(seconds) {
+            let event = NewEvent::new(format!("topic/{sequence}"), "text").id(format!("id-{sequence}"));
+            push(index, Mark { sequence, nanos: second * SECOND }, event);
+        }
+    }
+
+    fn topic(sequence: u64) -> Topic {
+        Topic::from_stored(&format!("topic/{sequence}")).expect("a topic")
+    }
+
+    #[test]
+    fn removed_events_leave_no_names_in_memory() {
+        let mut index = index(NatsSettings { count_max: Some(3), ..NatsSettings::default() });
+        push_each(&mut index, &[1, 2, 3, 4, 5, 6]);
+        index.delete(&topic(5), None);
+        index.hide_all(&[number_of(4, 0), number_of(4, 0)]);
+        assert_eq!((index.topics.len(), index.ids.len(), index.kept), (1, 1, 1));
+        index.delete(&topic(6), None);
+        assert_eq!((index.topics.len(), index.ids.len(), index.kept), (0, 0, 0));
+        assert_eq!((index.audiences.len(), index.stored_bytes, index.memory_bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_newest_events_are_kept_up_to_their_limit_of_memory() {
+        let bytes = |index: &Index| index.recent.iter().map(|entry| entry.memory_bytes()).sum::<usize>();
+        let mut all = index(NatsSettings::default());
+        push_each(&mut all, &[1; 9]);
+        let mut some = index(NatsSettings { recent_bytes_max: bytes(&all) / 2, ..NatsSettings::default() });
+        push_each(&mut some, &[1; 9]);
+        let filter = Filter::everything_public();
+        let candidates = some.look_after(0, &Plan::new(&filter)).candidates;
+        let at_hand: Vec<_> = candidates.iter().map(|candidate| candidate.entry.is_some()).collect();
+        assert_eq!(at_hand, [false, false, false, false, false, true, true, true, true]);
+        assert!(bytes(&some) <= bytes(&all) / 2);
+    }
+
+    #[test]
+    fn a_time_ago_is_found_although_the_clock_of_the_server_was_set_back() {
+        let mut index = index(NatsSettings::default());
+        push_each(&mut index, &[10, 30, 30, 30, 30, 5, 40]);
+        let ago = |seconds| {
+            let now = Timestamp::from_millis(40_000);
+            index.position_ago(now, Duration::from_secs(seconds))
+        };
+        assert_eq!(ago(20), position(number_of(6, 0)), "of 20 seconds");
+        assert_eq!(ago(5), position(number_of(6, 0)), "of 35 seconds");
+        assert_eq!(ago(38), Position::BEFORE_ALL, "of 2 seconds");
+    }
+
+    #[test]
+    fn a_deletion_by_a_limited_key_spares_events_that_it_has_not_seen() {
+        let mut index = index(NatsSettings::default());
+        for sequence in 1..=3 {
+            push(&mut index, Mark { sequence, nanos: SECOND }, NewEvent::new("a", "text"));
+        }
+        let spared = Spared { after: number_of(2, 0), topics: Vec::new() };
+        let a = Topic::from_stored("a").expect("a topic");
+        let (count, hidden) = index.delete(&a, Some(&spared));
+        let hidden: Vec<_> = hidden.iter().map(|hidden| hidden.mark.sequence).collect();
+        assert_eq!((count, index.kept, hidden), (2, 1, vec![1, 2]));
+    }
+}

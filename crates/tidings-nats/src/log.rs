@@ -500,3 +500,24 @@ impl SharedIndex {
         self.state().deletions.remove(&sequence).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidings_topic::Validator;
+
+    use super::*;
+
+    /// Another hub may append before the deletion is stored.
+    #[tokio::test]
+    async fn a_deletion_by_a_limited_key_spares_what_is_appended_meanwhile() {
+        let a = Topic::from_stored("a").expect("a topic");
+        let audience = Audience { topics: vec![a.clone()], private: false };
+        let bearing = vec![(Arc::new(audience), 2, 6)];
+        let limited: Grants = [Validator::default().exact("a").expect("a topic")].into_iter().collect();
+        let (deletion, kept) = deletion_of(&a, bearing.clone(), 7, &limited).await.expect("a deletion");
+        let (spared, topics) = (deletion.spared.expect("it may spare something"), std::slice::from_ref(&a));
+        assert_eq!((kept, spared.spares(7, topics), spared.spares(8, topics)), (0, false, true));
+        let (deletion, _) = deletion_of(&a, bearing, 7, &Grants::all()).await.expect("a deletion");
+        assert_eq!(deletion.spared, None, "everything before it is deleted");
+    }
+}
