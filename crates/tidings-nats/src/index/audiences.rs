@@ -54,8 +54,9 @@ impl Index {
         self.floors.forget_through(audiences.forgotten_through.min(gone_through));
         let newest =
             audiences.known.iter().map(|known| known.newest).filter(|newest| *newest <= gone_through).max();
-        // A floor is found by its number, so each needs one of its own. These are of the last
-        // message that is gone, at whose end no batch has that many events.
+        // A floor is found by its number, so each audience below needs one of its own. These count
+        // down from the end of the last message that is gone: only a batch of nearly as many events
+        // as a message can have has used them.
         let mut unused = gone_through;
         self.note_missed(audiences.known.into_iter().filter_map(|known| {
             let gone = if known.newest <= gone_through {
